@@ -1,0 +1,28 @@
+"""The error that a user can mend, and the nearest known name for a mistyped one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something that the user asked for is wrong; the message names thing, value and fix.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Returns the error for an unknown `name`, with the nearest known one suggested.
+
+    Args:
+      kind: what the name was meant to name, for example "task".
+      name: what was given.
+      known: the names that exist.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+
+
+__all__ = ["UserError", "unknown_name"]
