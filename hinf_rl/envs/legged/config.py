@@ -1,0 +1,148 @@
+"""Settings of the quadruped velocity task.
+
+Defaults follow the public legged-robot task tables (rewards, commands, randomisation) except
+where the field says otherwise.
+"""
+
+import dataclasses
+
+from hinf_rl.envs.legged.robots import get_robot
+from hinf_rl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Scales of the reward terms; a step's reward is the control period times their sum.
+
+    The two tracking terms are the task reward, on which the H-infinity cost is measured; all
+    others are auxiliary.
+    """
+
+    tracking_linear: float = 1.0
+    tracking_yaw: float = 0.5
+    tracking_width: float = 0.25  # (m/s)^2 and (rad/s)^2
+    # Ours: without a bonus for staying up, falling ends the auxiliary penalties and pays.
+    alive: float = 0.45
+    vertical_velocity: float = -2.0
+    roll_pitch_rate: float = -0.05
+    orientation: float = -0.2
+    joint_acceleration: float = -2.5e-7
+    joint_power: float = -2e-5
+    base_height: float = -1.0
+    base_height_target_m: float = 0.3
+    foot_clearance: float = -0.01
+    foot_clearance_target_m: float = -0.2  # foot height in the trunk frame
+    action_rate: float = -0.01
+    smoothness: float = -0.01
+    torque: float = 0.0
+    feet_air_time: float = 0.0
+    air_time_target_s: float = 0.5
+    pose: float = 0.0  # squared distance from the default pose
+
+    @property
+    def task_max(self) -> float:
+        """Largest task reward per second."""
+        return self.tracking_linear + self.tracking_yaw
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomisationConfig:
+    """Ranges drawn anew for each episode, and the noise of each observation."""
+
+    payload_kg: tuple[float, float] = (-1.0, 2.0)
+    com_offset_m: float = 0.05
+    friction: tuple[float, float] = (0.2, 1.25)
+    stiffness_factor: tuple[float, float] = (0.9, 1.1)
+    damping_factor: tuple[float, float] = (0.9, 1.1)
+    initial_joint_factor: tuple[float, float] = (0.5, 1.5)
+    initial_velocity: float = 0.5  # m/s and rad/s
+    action_delay: bool = False  # a uniformly drawn part of each step repeats the last action
+    push_interval_s: float = 16.0
+    push_speed_m_s: float = 0.0  # horizontal velocity kick, added to the current velocity
+    noise_angular_velocity: float = 0.2
+    noise_gravity: float = 0.05
+    noise_joint_angle: float = 0.01
+    noise_joint_velocity: float = 1.5
+
+    def __post_init__(self) -> None:
+        for name in ("payload_kg", "friction", "stiffness_factor", "damping_factor"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise UserError(f"randomisation.{name} must be (low, high), got ({low}, {high})")
+        if self.friction[0] < 0:
+            raise UserError(f"randomisation.friction must be >= 0, got {self.friction}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VelocityConfig:
+    """A quadruped that follows a velocity command while its trunk is pushed.
+
+    Attributes:
+      robot: name of the robot.
+      randomise: draw parameters per episode and add observation noise; False is the nominal
+        system, started near the default pose.
+      physics_dt_s, substeps: physics step and steps per control step.
+      history: number of observations that the policy sees, newest first.
+      episode_length_s: time limit.
+      max_forward_m_s, max_lateral_m_s, max_yaw_rad_s: command ranges, symmetric.
+      heading_command: command a heading; the yaw rate then is 0.5 times the heading error,
+        clipped to 2 rad/s.
+      command_interval_s: a new command is drawn this often.
+      command_deadband_m_s: planar commands below this speed become zero.
+      push_limit_n: bound on the disturbance force; None takes the robot's.
+      stiffness, damping: PD gains; None takes the robot's.
+      collisions: "feet" (and trunk) or "full".
+      num_threads: simulation threads, 0 for all cores.
+      reward, randomisation: see there.
+    """
+
+    robot: str = "aliengo"
+    randomise: bool = True
+    physics_dt_s: float = 0.005
+    substeps: int = 4
+    history: int = 6
+    episode_length_s: float = 20.0
+    max_forward_m_s: float = 1.0
+    max_lateral_m_s: float = 1.0
+    max_yaw_rad_s: float = 1.0
+    heading_command: bool = True
+    command_interval_s: float = 10.0
+    command_deadband_m_s: float = 0.2
+    push_limit_n: float | None = None
+    stiffness: float | None = None
+    damping: float | None = None
+    collisions: str = "feet"
+    num_threads: int = 0
+    reward: RewardConfig = RewardConfig()
+    randomisation: RandomisationConfig = RandomisationConfig()
+
+    def __post_init__(self) -> None:
+        get_robot(self.robot)
+        if self.substeps < 1:
+            raise UserError(f"substeps must be at least 1, got {self.substeps}")
+        if not 0.0 < self.physics_dt_s <= 0.02:
+            raise UserError(
+                f"physics_dt_s must lie in (0, 0.02] s for a stable simulation, got "
+                f"{self.physics_dt_s}"
+            )
+        if self.history < 1:
+            raise UserError(f"history must be at least 1, got {self.history}")
+        if self.episode_length_s < self.dt_s:
+            raise UserError(
+                f"episode_length_s must be at least one control step ({self.dt_s} s), got "
+                f"{self.episode_length_s}"
+            )
+        for name in ("push_limit_n", "stiffness", "damping"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"{name} must be positive, got {value}")
+        if self.collisions not in ("feet", "full"):
+            raise UserError(f"collisions must be 'feet' or 'full', got {self.collisions!r}")
+
+    @property
+    def dt_s(self) -> float:
+        """Control period in s."""
+        return self.physics_dt_s * self.substeps
+
+
+__all__ = ["RandomisationConfig", "RewardConfig", "VelocityConfig"]

@@ -1,0 +1,225 @@
+"""Writes a quadruped specification as MJCF: primitives only, no meshes, no files."""
+
+from typing import Literal
+from xml.etree import ElementTree
+
+from hinf_rl.envs.legged.robots import JOINTS, LEG_SIGNS, LEGS, Inertial, QuadrupedSpec
+from hinf_rl.errors import UserError
+
+Collisions = Literal["feet", "full"]
+
+# Contact bit: the floor meets the robot, robot parts never meet each other.
+_ROBOT_BIT = 2
+
+
+def _numbers(*values: float) -> str:
+    return " ".join(f"{value:.10g}" for value in values)
+
+
+def _add_inertial(body: ElementTree.Element, inertial: Inertial) -> None:
+    ElementTree.SubElement(
+        body,
+        "inertial",
+        pos=_numbers(*inertial.com),
+        mass=_numbers(inertial.mass),
+        fullinertia=_numbers(*inertial.inertia),
+    )
+
+
+def _add_geom(body: ElementTree.Element, name: str, *, collides: bool, **attributes: str) -> None:
+    bits = str(_ROBOT_BIT if collides else 0)
+    ElementTree.SubElement(
+        body, "geom", name=name, contype="0", conaffinity=bits if collides else "0", **attributes
+    )
+
+
+def _add_leg(
+    trunk: ElementTree.Element, spec: QuadrupedSpec, index: int, collisions: Collisions
+) -> None:
+    leg, (sx, sy) = LEGS[index], LEG_SIGNS[index]
+    full = collisions == "full"
+    offsets = (
+        (sx * spec.hip_xy[0], sy * spec.hip_xy[1], 0.0),
+        (0.0, sy * spec.abduction_offset, 0.0),
+        (0.0, 0.0, -spec.thigh_length),
+    )
+    inertials = (spec.hip.mirrored(sx=sx, sy=sy), spec.thigh.mirrored(sy=sy), spec.calf)
+    body = trunk
+    for joint, (part, offset, inertial) in enumerate(zip(JOINTS, offsets, inertials, strict=True)):
+        body = ElementTree.SubElement(body, "body", name=f"{leg}_{part}", pos=_numbers(*offset))
+        _add_inertial(body, inertial)
+        ElementTree.SubElement(
+            body,
+            "joint",
+            name=f"{leg}_{part}",
+            axis="1 0 0" if part == "hip" else "0 1 0",
+            range=_numbers(*spec.joint_range[joint]),
+        )
+        if part == "hip":
+            _add_geom(
+                body,
+                f"{leg}_hip",
+                collides=full,
+                type="cylinder",
+                size="0.046 0.0209",
+                pos=_numbers(0, sy * (spec.abduction_offset - 0.0038), 0),
+                euler="1.5707963268 0 0",
+            )
+        else:
+            length = spec.thigh_length if part == "thigh" else spec.calf_length
+            width, depth = (0.02, 0.017) if part == "thigh" else (0.01, 0.008)
+            _add_geom(
+                body,
+                f"{leg}_{part}",
+                collides=full,
+                type="box",
+                size=_numbers(width, depth, length / 2),
+                pos=_numbers(0, 0, -length / 2),
+            )
+    # The foot alone sets the friction of a contact (priority), so that one number randomises it.
+    _add_geom(
+        body,
+        f"{leg}_foot",
+        collides=True,
+        type="sphere",
+        size=_numbers(spec.foot_radius),
+        pos=_numbers(0, 0, -spec.calf_length),
+        priority="1",
+        rgba="0.15 0.15 0.15 1",
+    )
+
+
+def _add_actuators(root: ElementTree.Element, spec: QuadrupedSpec) -> None:
+    """PD control as an affine actuator: torque = clip(kp (target - q) - kd qdot)."""
+    actuators = ElementTree.SubElement(root, "actuator")
+    for leg in LEGS:
+        for joint, part in enumerate(JOINTS):
+            limit = spec.torque_limit[joint]
+            ElementTree.SubElement(
+                actuators,
+                "general",
+                name=f"{leg}_{part}",
+                joint=f"{leg}_{part}",
+                gainprm=_numbers(spec.stiffness),
+                biastype="affine",
+                biasprm=_numbers(0, -spec.stiffness, -spec.damping),
+                forcerange=_numbers(-limit, limit),
+                ctrllimited="false",
+            )
+
+
+def build_mjcf(
+    spec: QuadrupedSpec,
+    *,
+    timestep: float = 0.005,
+    integrator: Literal["Euler", "implicitfast"] = "implicitfast",
+    collisions: Collisions = "feet",
+    friction: float = 1.0,
+    armature: float = 0.01,
+    joint_damping: float = 0.0,
+    frictionloss: float = 0.0,
+    iterations: int = 100,
+    ls_iterations: int = 50,
+) -> str:
+    """Returns the MJCF text of a quadruped on a flat floor.
+
+    Args:
+      spec: the robot.
+      timestep: physics step in s.
+      integrator: MuJoCo integrator; `implicitfast` keeps PD damping stable at larger steps.
+      collisions: "feet" lets feet and trunk touch the floor, "full" hips, thighs and calves too.
+      friction: sliding friction of the feet.
+      armature: rotor inertia added to each joint (kg m^2).
+      joint_damping: passive joint damping (Nm s/rad).
+      frictionloss: dry joint friction (Nm).
+      iterations, ls_iterations: solver limits.
+
+    Raises:
+      UserError: a number out of range or an unknown collision mode.
+    """
+    if timestep <= 0 or friction < 0 or armature < 0:
+        raise UserError(
+            f"timestep must be > 0, friction and armature >= 0, got {timestep}, {friction}, "
+            f"{armature}"
+        )
+    if collisions not in ("feet", "full"):
+        raise UserError(f"collisions must be 'feet' or 'full', got {collisions!r}")
+    root = ElementTree.Element("mujoco", model=spec.name)
+    ElementTree.SubElement(root, "compiler", angle="radian", autolimits="true")
+    ElementTree.SubElement(
+        root,
+        "option",
+        timestep=_numbers(timestep),
+        integrator=integrator,
+        iterations=str(iterations),
+        ls_iterations=str(ls_iterations),
+    )
+    default = ElementTree.SubElement(root, "default")
+    ElementTree.SubElement(
+        default,
+        "joint",
+        armature=_numbers(armature),
+        damping=_numbers(joint_damping),
+        frictionloss=_numbers(frictionloss),
+    )
+    ElementTree.SubElement(
+        default, "geom", friction=_numbers(friction, 0.02, 0.001), condim="3", rgba="0.75 0.77 0.8 1"
+    )
+    _add_scene(root)
+    world = ElementTree.SubElement(root, "worldbody")
+    ElementTree.SubElement(
+        world, "light", pos="0 -1 4", dir="0 0.25 -1", directional="true", diffuse="0.8 0.8 0.8"
+    )
+    ElementTree.SubElement(
+        world,
+        "geom",
+        name="floor",
+        type="plane",
+        size="0 0 0.05",
+        material="floor",
+        contype=str(_ROBOT_BIT),
+        conaffinity="0",
+    )
+    _add_trunk(world, spec, collisions)
+    _add_actuators(root, spec)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_scene(root: ElementTree.Element) -> None:
+    asset = ElementTree.SubElement(root, "asset")
+    ElementTree.SubElement(
+        asset,
+        "texture",
+        name="floor",
+        type="2d",
+        builtin="checker",
+        rgb1="0.93 0.94 0.95",
+        rgb2="0.83 0.85 0.87",
+        width="256",
+        height="256",
+    )
+    ElementTree.SubElement(
+        asset, "material", name="floor", texture="floor", texrepeat="2 2", texuniform="true"
+    )
+    visual = ElementTree.SubElement(root, "visual")
+    ElementTree.SubElement(visual, "global", offwidth="1280", offheight="720")
+    ElementTree.SubElement(visual, "headlight", ambient="0.4 0.4 0.4", diffuse="0.4 0.4 0.4")
+
+
+def _add_trunk(world: ElementTree.Element, spec: QuadrupedSpec, collisions: Collisions) -> None:
+    trunk = ElementTree.SubElement(world, "body", name="trunk", pos=_numbers(0, 0, spec.spawn_height))
+    ElementTree.SubElement(trunk, "freejoint", name="root")
+    _add_inertial(trunk, spec.trunk)
+    _add_geom(
+        trunk,
+        "trunk",
+        collides=True,
+        type="box",
+        size=_numbers(*(side / 2 for side in spec.trunk_box)),
+        rgba="0.25 0.45 0.7 1",
+    )
+    for index in range(4):
+        _add_leg(trunk, spec, index, collisions)
+
+
+__all__ = ["Collisions", "build_mjcf"]

@@ -1,0 +1,257 @@
+"""Native MuJoCo physics inside JAX: a threaded batch behind one pure callback.
+
+The step is a pure function of its arguments: what the host side keeps (a `mujoco.batch.Batch`
+and the parameter rows last written to it) is a cache that never changes a result. Results are
+bit-identical at any thread count.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from hinf_rl.errors import UserError
+from hinf_rl.types import Array
+
+
+class ModelField(NamedTuple):
+    """Entries of an `MjModel` array that differ between environments.
+
+    Attributes:
+      name: field name, for example "body_mass".
+      indices: positions in the flattened field.
+    """
+
+    name: str
+    indices: tuple[int, ...]
+
+
+class PhysicsState(NamedTuple):
+    """What the simulator needs to go on.
+
+    Attributes:
+      qpos: [nq] generalised positions (m, rad, unit quaternions).
+      qvel: [nv] generalised velocities (m/s, rad/s).
+      warmstart: [nv] solver start; part of the state, or a resumed run would differ.
+      nonfinite: [] float32, 1 where the last step diverged and the engine reset it.
+    """
+
+    qpos: Array
+    qvel: Array
+    warmstart: Array
+    nonfinite: Array
+
+
+# MuJoCo warnings that mean a diverged simulation, which the engine silently resets.
+_DIVERGED = [
+    int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    int(mujoco.mjtWarning.mjWARN_BADQACC),
+]
+
+
+class NativePhysics:
+    """Steps many instances of one MuJoCo model on the CPU's threads.
+
+    Args:
+      model: the compiled model.
+      fields: the model entries that each environment may set through `parameters`, in the
+        order in which `parameters` holds them.
+      force_body: name of the body that the external force acts on, at its centre of mass.
+      num_threads: simulation threads; 0 uses all cores.
+
+    Raises:
+      UserError: a field, an index or the body does not exist.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        *,
+        fields: Sequence[ModelField] = (),
+        force_body: str | None = None,
+        num_threads: int = 0,
+    ) -> None:
+        self.model = model
+        self.fields = tuple(fields)
+        self.num_parameters = sum(len(field.indices) for field in self.fields)
+        self._body = _body_id(model, force_body)
+        self._num_threads = num_threads
+        for field in self.fields:
+            _check_field(model, field)
+        self._batches: dict[int, _HostBatch] = {}
+        self._lock = threading.Lock()
+
+    def nominal_parameters(self) -> np.ndarray:
+        """Returns the model's own values of `fields`, [num_parameters] float32."""
+        values = [getattr(self.model, name).reshape(-1)[list(i)] for name, i in self.fields]
+        return np.concatenate(values, dtype=np.float32) if values else np.zeros(0, np.float32)
+
+    def initial_state(self, qpos: Array, qvel: Array) -> PhysicsState:
+        """Starts from positions [nq] and velocities [nv]; needs no simulation."""
+        return PhysicsState(
+            qpos=qpos,
+            qvel=qvel,
+            warmstart=jnp.zeros(self.model.nv, jnp.float32),
+            nonfinite=jnp.zeros((), jnp.float32),
+        )
+
+    def step(
+        self,
+        state: PhysicsState,
+        ctrl: Array,
+        force: Array,
+        parameters: Array,
+        num_substeps: int,
+    ) -> PhysicsState:
+        """Advances `num_substeps` of the model's timestep.
+
+        Args:
+          state: the state to advance.
+          ctrl: [nu] held for all substeps, or [num_substeps, nu], one row for each.
+          force: [6] force (N) then torque (Nm) on `force_body` in the world frame, held for
+            all substeps.
+          parameters: [num_parameters] values of `fields`.
+          num_substeps: physics steps, >= 1.
+
+        Returns:
+          The state after the last substep. Works under `vmap`, nested too: leading axes are
+          flattened into one batch.
+        """
+        shapes = PhysicsState(
+            *(jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in state[:3]),
+            nonfinite=jax.ShapeDtypeStruct((), jnp.float32),
+        )
+
+        def host(*arguments: Any) -> PhysicsState:
+            return self._host_step(num_substeps, *arguments)
+
+        return jax.pure_callback(
+            host,
+            shapes,
+            state.qpos,
+            state.qvel,
+            state.warmstart,
+            ctrl,
+            force,
+            parameters,
+            vmap_method="broadcast_all",
+        )
+
+    def _host_step(self, num_substeps: int, *arguments: Any) -> PhysicsState:
+        qpos, qvel, warmstart, ctrl, force, parameters = (np.asarray(a) for a in arguments)
+        lead = qpos.shape[:-1]
+        count = int(np.prod(lead, dtype=np.int64))
+
+        def flat(array: np.ndarray) -> np.ndarray:
+            return array.reshape((count, *array.shape[len(lead) :]))
+
+        with self._lock:
+            if count not in self._batches:
+                self._batches[count] = _HostBatch(self, count)
+            result = self._batches[count].step(
+                num_substeps, *map(flat, (qpos, qvel, warmstart, ctrl, force, parameters))
+            )
+        return PhysicsState(*(leaf.reshape(lead + leaf.shape[1:]) for leaf in result))
+
+
+class _HostBatch:
+    """A `Batch` of one size with its bound arrays and the parameters last written to it."""
+
+    def __init__(self, physics: NativePhysics, count: int) -> None:
+        self._batch = Batch(physics.model, count, physics._num_threads)
+        self._qpos = self._batch.bind("qpos")
+        self._qvel = self._batch.bind("qvel")
+        self._warmstart = self._batch.bind("qacc_warmstart")
+        self._ctrl = self._batch.bind("ctrl")
+        self._force = (
+            None
+            if physics._body is None
+            else self._batch.bind("xfrc_applied")[:, physics._body]
+        )
+        nominal = physics.nominal_parameters()
+        self._written = np.broadcast_to(nominal, (count, nominal.size)).copy()
+        self._targets = []
+        start = 0
+        for field in physics.fields:
+            stop = start + len(field.indices)
+            values = self._batch.expand(field.name).reshape(count, -1)
+            self._targets.append((values, list(field.indices), slice(start, stop)))
+            start = stop
+        self._needs_constants = any(
+            field.name in mujoco.MjModel._setconst_inputs for field in physics.fields
+        )
+        if self._needs_constants:
+            # Every row's derived constants come from the same routine, whether its parameters
+            # are nominal or not: else a row's result would depend on what it held before.
+            self._batch.set_const()
+
+    def step(
+        self,
+        num_substeps: int,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        warmstart: np.ndarray,
+        ctrl: np.ndarray,
+        force: np.ndarray,
+        parameters: np.ndarray,
+    ) -> tuple[np.ndarray, ...]:
+        self._write_parameters(parameters)
+        self._qpos[:], self._qvel[:], self._warmstart[:] = qpos, qvel, warmstart
+        if self._force is not None:
+            self._force[:] = force
+        before = self._diverged()
+        if ctrl.ndim == 2:
+            self._ctrl[:] = ctrl
+            self._batch.step(nstep=num_substeps)
+        else:
+            for substep in range(num_substeps):
+                self._ctrl[:] = ctrl[:, substep]
+                self._batch.step()
+        diverged = self._diverged() > before
+        return (
+            self._qpos.astype(np.float32),
+            self._qvel.astype(np.float32),
+            self._warmstart.astype(np.float32),
+            diverged.astype(np.float32),
+        )
+
+    def _diverged(self) -> np.ndarray:
+        return self._batch.warning[:, _DIVERGED, 1].sum(axis=1)
+
+    def _write_parameters(self, parameters: np.ndarray) -> None:
+        changed = np.flatnonzero((parameters != self._written).any(axis=1))
+        if not changed.size:
+            return
+        self._written[changed] = parameters[changed]
+        for values, indices, span in self._targets:
+            values[np.ix_(changed, indices)] = parameters[changed, span]
+        if self._needs_constants:
+            self._batch.set_const(changed.astype(np.int32))
+
+
+def _body_id(model: mujoco.MjModel, name: str | None) -> int | None:
+    if name is None:
+        return None
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
+    if index < 0:
+        raise UserError(f"the model has no body named {name!r} to push")
+    return index
+
+
+def _check_field(model: mujoco.MjModel, field: ModelField) -> None:
+    if not hasattr(model, field.name):
+        raise UserError(f"MuJoCo models have no field {field.name!r}")
+    size = getattr(model, field.name).size
+    if not field.indices or min(field.indices) < 0 or max(field.indices) >= size:
+        raise UserError(
+            f"indices of model field {field.name!r} must lie in [0, {size}), got {field.indices}"
+        )
+
+
+__all__ = ["ModelField", "NativePhysics", "PhysicsState"]
