@@ -1,0 +1,93 @@
+"""Where a result comes from: command, versions, device, commit and date."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hinf_rl
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "mujoco")
+
+
+def provenance() -> dict[str, Any]:
+    """Returns what one needs to make a result again; JSON values, no path of the machine."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "command": command_line(),
+        "versions": library_versions(),
+        "device": {
+            "platform": devices[0].platform,
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "cpu_count": os.cpu_count(),
+        },
+        "matmul_precision": str(
+            getattr(jax.config, "jax_default_matmul_precision", None) or "default"
+        ),
+        "git": git_state(),
+        "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the versions of Python, this package and the libraries that compute."""
+    versions = {"python": platform.python_version(), "hinf_rl": hinf_rl.__version__}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def command_line() -> str:
+    """Returns the command of this process with absolute paths cut to their last part."""
+    return shlex.join(_relative(word) for word in [Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def git_state() -> dict[str, Any]:
+    """Returns commit and cleanliness of the checkout that the package runs from, if any."""
+    root = Path(hinf_rl.__file__).resolve().parent.parent
+    # A package installed inside someone else's checkout must not report that checkout.
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _relative(word: str) -> str:
+    key, equals, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    try:
+        shown = str(path.relative_to(Path.cwd()))
+    except ValueError:
+        shown = path.name
+    return f"{key}{equals}{shown}"
+
+
+__all__ = ["command_line", "git_state", "library_versions", "provenance"]
