@@ -84,6 +84,7 @@ def value_iterates(A, B, D, Q, R, g, n_steps):
         )
         cross = np.vstack([top @ A, bottom @ A])
         P = Q + A.T @ P @ A - cross.T @ np.linalg.solve(block, cross)
+        P = 0.5 * (P + P.T)  # An antisymmetric rounding error would grow with unstable A.
         yield P
 
 
