@@ -1,0 +1,256 @@
+"""One contract for every environment: add a case to `CASES` and it is held to all of it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hinf_rl.envs import (
+    PROBES,
+    ActionDisturbanceWrapper,
+    BatchEnv,
+    CartPole,
+    CartPoleConfig,
+    Env,
+    HistoryWrapper,
+    Pendulum,
+    PendulumConfig,
+    State,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """An environment under the contract.
+
+    `mirror_physics` maps a state's physics to its mirror image; give it with every environment
+    whose spec has a mirror. `tolerance` bounds how far vmap may differ from a loop, and a
+    mirrored step from the mirror image of the step.
+    """
+
+    make: Callable[[], Env]
+    mirror_physics: Callable | None = None
+    tolerance: float = 1e-5
+    num_envs: int = 3
+    num_steps: int = 12
+
+
+def negate(physics):
+    return jax.tree.map(jnp.negative, physics)
+
+
+def negate_sign(physics):
+    return {**physics, "observation": -physics["observation"]}
+
+
+CASES = {
+    "cart_pole": Case(CartPole, negate),
+    "cart_pole_randomised": Case(lambda: CartPole(CartPoleConfig(randomise=True)), negate),
+    "cart_pole_history": Case(lambda: HistoryWrapper(CartPole(), 3), negate),
+    "cart_pole_action": Case(lambda: ActionDisturbanceWrapper(CartPole(), 0.2), negate),
+    "pendulum": Case(Pendulum, negate),
+    "pendulum_randomised": Case(lambda: Pendulum(PendulumConfig(randomise=True)), negate),
+    **{
+        f"probe_{name}": Case(lambda probe=probe: probe, negate_sign)
+        for name, probe in PROBES.items()
+    },
+}
+
+
+@pytest.fixture(params=sorted(CASES), scope="module")
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="module")
+def env(case) -> Env:
+    return case.make()
+
+
+@pytest.fixture(scope="module")
+def step(env):
+    return jax.jit(env.step)
+
+
+def plain(tree):
+    """Typed keys as numbers, for comparison."""
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
+        tree,
+    )
+
+
+def inputs(env, key, *shape):
+    """Random actions about as large as a fresh policy's, and disturbances within the limit."""
+    key_action, key_push = jax.random.split(key)
+    disturbance = env.spec.disturbance
+    action = 0.5 * jax.random.normal(key_action, (*shape, env.spec.action_size), jnp.float32)
+    push = jax.random.uniform(key_push, (*shape, disturbance.size), jnp.float32, -1.0, 1.0)
+    largest = min(disturbance.limit, 1e3) / max(1, disturbance.size) ** 0.5
+    return action, largest * push
+
+
+def types(tree):
+    """Shape, dtype and weakness of every leaf."""
+    return jax.tree.map(lambda x: (x.shape, str(x.dtype), getattr(x, "weak_type", False)), tree)
+
+
+def test_keeps_the_protocol(env):
+    assert isinstance(env, Env)
+    assert env.spec == env.spec
+
+
+def test_sizes_and_types_are_those_of_the_spec(env):
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    action, push = jax.eval_shape(lambda k: inputs(env, k), jax.random.key(0))
+    stepped = jax.eval_shape(env.step, state, action, push)
+    for s in (state, stepped):
+        assert isinstance(s, State)
+        assert s.observation["policy"].shape == (env.spec.policy_size,)
+        assert s.observation["privileged"].shape == (env.spec.privileged_size,)
+        for x in (*s.observation.values(), s.reward, s.task_reward, *s.metrics.values()):
+            assert x.dtype == jnp.float32
+        for x in (s.terminated, s.truncated):
+            assert x.dtype == jnp.bool_
+        for x in (s.reward, s.task_reward, s.terminated, s.truncated, *s.metrics.values()):
+            assert x.shape == ()
+
+
+def test_reset_and_both_kinds_of_step_have_the_same_types(env):
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    action, push = jax.eval_shape(lambda k: inputs(env, k), jax.random.key(0))
+    assert types(jax.eval_shape(env.step, state, action, push)) == types(state)
+    assert types(jax.eval_shape(env.step, state, action)) == types(state)
+    assert not any(x.weak_type for x in jax.tree.leaves(state) if hasattr(x, "weak_type"))
+
+
+def test_reset_is_a_function_of_the_key(env):
+    reset = jax.jit(env.reset)
+    chex.assert_trees_all_equal(plain(reset(jax.random.key(3))), plain(reset(jax.random.key(3))))
+    state = reset(jax.random.key(3))
+    assert not np.array_equal(
+        jax.random.key_data(state.key), jax.random.key_data(jax.random.key(3))
+    ), "the given key is consumed: the state must own another one"
+    assert not bool(state.terminated) and not bool(state.truncated)
+
+
+def test_step_is_a_function_of_its_arguments(env, step):
+    state = env.reset(jax.random.key(0))
+    action, push = inputs(env, jax.random.key(1))
+    before = plain(state)
+    first = plain(step(state, action, push))
+    chex.assert_trees_all_equal(first, plain(step(state, action, push)))
+    chex.assert_trees_all_equal(before, plain(state))
+
+
+def test_no_disturbance_equals_zeros(env, step):
+    state = env.reset(jax.random.key(0))
+    action, push = inputs(env, jax.random.key(1))
+    chex.assert_trees_all_close(
+        plain(step(state, action, None)),
+        plain(step(state, action, jnp.zeros_like(push))),
+        atol=1e-6,
+    )
+
+
+def test_disturbance_is_felt(env, step):
+    if env.spec.disturbance.size == 0:
+        return
+    state = env.reset(jax.random.key(0))
+    action, push = inputs(env, jax.random.key(1))
+    with_push, without = step(state, action, push), step(state, action, jnp.zeros_like(push))
+    pairs = zip(
+        jax.tree.leaves((with_push.physics, with_push.reward)),
+        jax.tree.leaves((without.physics, without.reward)),
+        strict=True,
+    )
+    assert any(np.abs(np.asarray(a - b)).max() > 1e-7 for a, b in pairs)
+
+
+def test_vmap_equals_the_loop(case, env, step):
+    keys = jax.random.split(jax.random.key(0), case.num_envs)
+    action, push = inputs(env, jax.random.key(1), case.num_envs)
+    together = jax.jit(jax.vmap(env.step))(jax.vmap(env.reset)(keys), action, push)
+    for i in range(case.num_envs):
+        alone = step(jax.jit(env.reset)(keys[i]), action[i], push[i])
+        chex.assert_trees_all_close(
+            plain(jax.tree.map(lambda x, i=i: x[i], together)),
+            plain(alone),
+            rtol=case.tolerance,
+            atol=case.tolerance,
+        )
+
+
+def test_batched_rollout_is_finite_and_its_cost_is_bounded(case, env):
+    """0 <= max - task reward, and <= max too where the reward is scaled by its maximum."""
+    batch = BatchEnv(env, case.num_envs)
+    action, push = inputs(env, jax.random.key(1), case.num_steps, case.num_envs)
+    state = batch.reset(jax.random.key(0), stagger=True)
+    final, steps = jax.jit(
+        lambda s: jax.lax.scan(lambda s, x: batch.step(s, *x), s, (action, push))
+    )(state)
+    assert types(final) == types(state)
+    assert bool(jnp.all(steps.valid))
+    for leaf in jax.tree.leaves(plain((final, steps))):
+        assert np.all(np.isfinite(leaf))
+    assert not np.any(steps.terminated & steps.truncated)
+    spec = env.spec
+    cost = spec.task_reward_max - np.asarray(steps.task_reward)
+    assert cost.min() >= -1e-6
+    if spec.task_reward_scale == spec.task_reward_max:
+        assert cost.max() <= spec.task_reward_max + 1e-6
+
+
+def test_mirror_is_an_involution_of_the_right_size(env):
+    mirror, spec = env.spec.mirror, env.spec
+    if mirror is None:
+        return
+    sizes = {
+        "policy": spec.policy_size,
+        "privileged": spec.privileged_size,
+        "action": spec.action_size,
+        "disturbance": spec.disturbance.size,
+    }
+    for part, size in sizes.items():
+        permutation, sign = getattr(mirror, part)
+        assert len(permutation) == len(sign) == size
+        assert all(abs(s) == 1.0 for s in sign)
+        for i in range(size):
+            assert permutation[permutation[i]] == i
+            assert sign[i] * sign[permutation[i]] == 1.0
+
+
+def reflect(part, x):
+    permutation, sign = part
+    return jnp.asarray(sign, jnp.float32) * x[jnp.asarray(permutation, jnp.int32)]
+
+
+def test_mirrored_step_is_the_mirror_image_of_the_step(case, env, step):
+    mirror = env.spec.mirror
+    if mirror is None:
+        return
+    assert case.mirror_physics is not None, "a case with a mirror must give mirror_physics"
+
+    def image(state):
+        observation = {
+            name: reflect(getattr(mirror, name), state.observation[name])
+            for name in ("policy", "privileged")
+        }
+        return state.replace(physics=case.mirror_physics(state.physics), observation=observation)
+
+    state = env.reset(jax.random.key(2))
+    action, push = inputs(env, jax.random.key(3))
+    stepped = step(state, action, push)
+    mirrored = step(image(state), reflect(mirror.action, action), reflect(mirror.disturbance, push))
+    expected = image(stepped)
+    for name in ("observation", "reward", "task_reward", "terminated"):
+        chex.assert_trees_all_close(
+            getattr(mirrored, name),
+            getattr(expected, name),
+            rtol=case.tolerance,
+            atol=case.tolerance,
+        )
