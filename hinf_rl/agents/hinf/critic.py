@@ -1,0 +1,86 @@
+"""The critic's value heads: overall reward, task reward, and where asked intensity and falls."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hinf_rl.agents.hinf.config import HinfConfig
+from hinf_rl.agents.hinf.rollout import CriticState, Transition
+from hinf_rl.networks import MLP
+from hinf_rl.ops.surrogate import clipped_value_loss, masked_mean
+from hinf_rl.types import Array, PyTree
+
+
+class Heads:
+    """Which reward each value head sums, in order.
+
+    Attributes:
+      names: "reward", "task", then "intensity" and "fall" where the configuration uses them.
+    """
+
+    def __init__(self, config: HinfConfig) -> None:
+        self.names = ["reward", "task"]
+        if config.has_intensity_head:
+            self.names.append("intensity")
+        if config.disturbance.objective == "fall":
+            self.names.append("fall")
+
+    def rewards(self, transition: Transition) -> Array:
+        """Stacks what each head sums, [T, E, H]."""
+        # A fall costs 1 once; it ends the episode, so the head is the discounted fall probability.
+        fall = -(transition.terminated & transition.valid).astype(jnp.float32)
+        known = {
+            "reward": transition.reward,
+            "task": transition.task_reward,
+            "intensity": jnp.where(transition.valid, transition.intensity, 0.0),
+            "fall": fall,
+        }
+        return jnp.stack([known[name] for name in self.names], axis=-1)
+
+    def index(self, name: str) -> int:
+        """Position of a head."""
+        return self.names.index(name)
+
+
+class NetworkCritic:
+    """Value heads on one trunk, fitted by Adam on the (clipped) squared error."""
+
+    def __init__(self, config: HinfConfig, *, input_size: int, num_heads: int) -> None:
+        settings = config.critic
+        self._clip_value = settings.clip_value
+        self._input_size = input_size
+        self._network = MLP(
+            hidden=settings.hidden, size=num_heads, activation=settings.activation
+        )
+        self._optimizer = optax.chain(
+            optax.clip_by_global_norm(settings.max_grad_norm), optax.scale_by_adam(eps=1e-5)
+        )
+
+    def init(self, key: Array) -> CriticState:
+        """Draws the network and starts the optimiser."""
+        params = self._network.init(key, jnp.zeros((1, self._input_size), jnp.float32))
+        return CriticState(params, self._optimizer.init(params))
+
+    def values(self, params: PyTree, x: Array) -> Array:
+        """Values [..., H] at normalised privileged observations [..., P]."""
+        return self._network.apply(params, x)
+
+    def loss(
+        self, params: PyTree, x: Array, old_values: Array, returns: Array, valid: Array
+    ) -> Array:
+        """0.5 mean over samples of the squared errors summed over heads."""
+        loss = clipped_value_loss(
+            self.values(params, x), old_values, returns, clip_value=self._clip_value
+        )
+        return masked_mean(loss, valid)
+
+    def apply_gradient(
+        self, state: CriticState, gradient: PyTree, learning_rate: Array
+    ) -> CriticState:
+        """One Adam step on the critic's own clipped gradient."""
+        updates, optimizer = self._optimizer.update(gradient, state.optimizer)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+        return CriticState(params, optimizer)
+
+
+__all__ = ["Heads", "NetworkCritic"]
