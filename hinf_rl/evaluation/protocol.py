@@ -108,11 +108,11 @@ def held_out_key(key: Array | None = None) -> Array:
 
 
 def run_protocol(
-    env: Env,
+    env: Env | Evaluator,
     policy: Any,
     attackers: Sequence[TrainedAttacker] = (),
     *,
-    randomised_env: Env | None = None,
+    randomised_env: Env | Evaluator | None = None,
     config: ProtocolConfig | None = None,
     key: Array | None = None,
     progress: Callable[[str], None] | None = None,
@@ -125,7 +125,8 @@ def run_protocol(
     intensity: a lower bound of the true gain.
 
     Args:
-      env: the nominal environment of one instance, without randomisation.
+      env: the nominal environment of one instance, without randomisation; or its evaluator,
+        which does not compile again for the next policy.
       policy: what is measured; its mean action is used.
       attackers: disturbers trained against it; without them no cell is "deliberate".
       randomised_env: the same task with randomised physics, for the cell "randomised".
@@ -142,17 +143,19 @@ def run_protocol(
     """
     config = config or ProtocolConfig()
     _check_attackers(attackers)
-    spec, key = env.spec, held_out_key(key)
+    evaluator = _evaluator(env)
+    spec, key = evaluator.env.spec, held_out_key(key)
     cells = list(_cells(spec, config, attackers))
-    records = _run_cells(env, policy, cells, config, key, _teller(progress, "grid"))
+    records = _run_cells(evaluator, policy, cells, config, key, _teller(progress, "grid"))
     done = {
         cell.name: cell_of(record, **cell.labels)
         for cell, record in zip(cells, records, strict=True)
     }
     if randomised_env is not None:
-        quiet = _quiet(randomised_env.spec, "randomised")
+        randomised = _evaluator(randomised_env)
+        quiet = _quiet(randomised.env.spec, "randomised")
         tell = _teller(progress, "randomised")
-        (record,) = _run_cells(randomised_env, policy, [quiet], config, key, tell)
+        (record,) = _run_cells(randomised, policy, [quiet], config, key, tell)
         done["randomised"] = cell_of(record, **quiet.labels)
     return _results(spec, config, done)
 
@@ -231,8 +234,12 @@ def _quiet(spec: EnvSpec, kind: str) -> _Cell:
     return _Cell(kind, labels, disturbances.Quiet(size=spec.disturbance.size))
 
 
+def _evaluator(env: Env | Evaluator) -> Evaluator:
+    return env if isinstance(env, Evaluator) else Evaluator(env)
+
+
 def _run_cells(
-    env: Env,
+    evaluator: Evaluator,
     policy: Any,
     cells: Sequence[_Cell],
     config: ProtocolConfig,
@@ -243,7 +250,7 @@ def _run_cells(
     blocks = disturbances.Blocks(
         parts=tuple(cell.disturbance for cell in cells), counts=(count,) * len(cells)
     )
-    record = Evaluator(env)(
+    record = evaluator(
         policy,
         blocks,
         key,

@@ -11,7 +11,7 @@ from hinf_rl.envs.api import EnvSpec, State
 from hinf_rl.types import Array
 
 NUM_SECTORS = 16
-"""Directions that pushes are sorted into; sector 0 is centred on straight ahead."""
+"""Directions that pushes are sorted into; 0 is centred on the first axis, 4 on the second."""
 
 
 class Intensity(NamedTuple):
@@ -48,8 +48,8 @@ class EpisodeRecord(NamedTuple):
       intensity: [E] mean of `Intensity` per step, 0 after a fall.
       force: [E] mean norm of the disturbance until the end, in its unit.
       tracking: named [E] means, until the end, of the metrics whose names end in "error".
-      rose: [E, NUM_SECTORS] mean horizontal force until the end, sorted by its direction seen
-        from the robot's heading (from the x axis where there is no heading).
+      rose: [E, NUM_SECTORS] mean horizontal force until the end, sorted by its direction
+        in the disturbance's own frame.
     """
 
     survived: NDArray[np.bool_]
@@ -96,7 +96,6 @@ def add_step(
     healthy: Array,
     in_time: Array,
     force: Array,
-    heading: Array,
 ) -> tuple[Tally, Array]:
     """Adds one step to the sums of E environments.
 
@@ -108,7 +107,6 @@ def add_step(
       healthy: [E] bool, everything about the step was finite.
       in_time: [] bool, the step lies within the episode.
       force: [E, D] disturbance of the step, finite.
-      heading: [E] yaw before the step, in rad.
 
     Returns:
       The sums after it, and [E] whether the environment made the step: it was still running and
@@ -128,7 +126,7 @@ def add_step(
     cost_of_end = (
         spec.task_reward_max - jnp.minimum(tally.last_task_reward, 0.0)
     ) / spec.task_reward_scale
-    sectors = _sectors(force, heading)
+    sectors = _sectors(force)
     return Tally(
         running=tally.running & ~(active & ended),
         truncated=tally.truncated | (ok & stepped.truncated & ~stepped.terminated),
@@ -175,26 +173,17 @@ def empty_tally(state: State) -> Tally:
     )
 
 
-def heading_rad(state: State) -> Array:
-    """[E] yaw of a free-floating base (MuJoCo: position, then quaternion w x y z), else 0."""
-    qpos = getattr(state.physics, "qpos", None)
-    if qpos is None or qpos.shape[-1] < 7:
-        return jnp.zeros_like(state.reward)
-    w, x, y, z = (qpos[..., i] for i in (3, 4, 5, 6))
-    return jnp.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y**2 + z**2))
-
-
 def _one(claim: Array) -> Array:
     return claim.astype(jnp.int32)
 
 
-def _sectors(force: Array, heading_rad: Array) -> Array:
+def _sectors(force: Array) -> Array:
     """[E, NUM_SECTORS] horizontal force, in the column of its direction."""
     if force.shape[-1] == 0:
         return jnp.zeros((force.shape[0], NUM_SECTORS), jnp.float32)
     along = force[:, 0]
     across = force[:, 1] if force.shape[-1] > 1 else jnp.zeros_like(along)
-    angle = jnp.arctan2(across, along) - heading_rad
+    angle = jnp.arctan2(across, along)
     sector = jnp.round(angle * (NUM_SECTORS / (2.0 * np.pi))).astype(jnp.int32) % NUM_SECTORS
     return (
         jax.nn.one_hot(sector, NUM_SECTORS, dtype=jnp.float32) * jnp.hypot(along, across)[:, None]
@@ -229,6 +218,5 @@ __all__ = [
     "Tally",
     "add_step",
     "empty_tally",
-    "heading_rad",
     "to_record",
 ]

@@ -18,7 +18,6 @@ from hinf_rl.evaluation.record import (
     Tally,
     add_step,
     empty_tally,
-    heading_rad,
     to_record,
 )
 from hinf_rl.types import Array, PyTree
@@ -112,7 +111,6 @@ class Evaluator:
                 healthy=healthy,
                 in_time=t < num_steps,
                 force=force,
-                heading=heading_rad(state),
             )
             # An environment whose episode ended rests in its last finite state.
             return (select_rows(moved, stepped, state), tally), None
