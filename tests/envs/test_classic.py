@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hinf_rl.envs.batch import BatchEnv
 from hinf_rl.envs.classic import CartPole, CartPoleConfig, Pendulum, PendulumConfig
 from hinf_rl.envs.classic_dynamics import (
     CartPoleParameters,
@@ -272,6 +274,70 @@ def test_mirrored_cart_pole_moves_as_the_mirror_image(angle, rate, velocity, com
         permutation, sign = getattr(env.spec.mirror, part)
         mirrored = np.array(sign) * np.asarray(original.observation[part])[list(permutation)]
         np.testing.assert_array_equal(image.observation[part], mirrored)
+
+
+def test_cart_pole_is_solvable_by_the_linear_regulator():
+    # Upright, from the accelerations by hand above: gravity gives the pole m g l = 0.981 N m.
+    inverse_mass = np.linalg.inv([[1.2, 0.1], [0.1, 0.2 / 3]])
+    by_angle, by_action = inverse_mass @ [0, 0.981], inverse_mass @ [10.0, 0]
+    a = np.array([[0, by_angle[0], 0], [0, 0, 1], [0, by_angle[1], 0]])
+    b = np.array([[by_action[0]], [0], [by_action[1]]])
+    riccati = scipy.linalg.solve_continuous_are(a, b, np.diag([1, 1, 0.01]), np.eye(1))
+    gain = jnp.asarray(b.T @ riccati, F32)[0]
+
+    def survival_and_task_reward(push_n):
+        num_envs = 64
+        batch = BatchEnv(CartPole(), num_envs)
+        push = jnp.full((num_envs, 1), push_n, F32)
+
+        def advance(state, _):
+            physics = state.env.physics
+            error = physics["velocity"] - physics["command"]
+            x = jnp.stack([error, physics["angle"], physics["angle_rate"]], axis=-1)
+            state, step = batch.step(state, -(x @ gain)[:, None], push)
+            return state, (step.terminated, step.task_reward)
+
+        start = batch.reset(jax.random.key(0))
+        _, (fell, task) = jax.lax.scan(advance, start, None, length=250)
+        return 1.0 - fell.any(axis=0).mean(), task.mean()
+
+    survival, task_reward = survival_and_task_reward(0.0)
+    assert survival == 1.0 and task_reward > 0.9
+    # A held push at the limit can be survived, but not without giving up the command.
+    survival, task_reward = survival_and_task_reward(0.6)
+    assert survival == 1.0 and task_reward < 0.2
+
+
+def test_pendulum_cannot_be_lifted_but_can_be_swung_up():
+    num_envs, torque = 32, 5.0
+    env = Pendulum()
+    angles = jnp.linspace(2.0, 4.0, num_envs, dtype=F32)
+
+    def final_height(control):
+        state = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), num_envs))
+        state = state.replace(physics={"angle": angles, "angle_rate": jnp.zeros_like(angles)})
+
+        def advance(state, _):
+            action = control(state.physics["angle"], state.physics["angle_rate"])
+            state = jax.vmap(env.step)(state, action[:, None])
+            return state, state.task_reward
+
+        _, height = jax.lax.scan(advance, state, None, length=200)
+        return height
+
+    def balance(angle, rate):
+        upright = jnp.arctan2(jnp.sin(angle), jnp.cos(angle))
+        return -(22.0 * upright + 6.0 * rate) / torque
+
+    def pump(angle, rate):
+        # Push along the motion until the energy is that of rest at the top.
+        lacking = 9.8 * (1.0 - jnp.cos(angle)) - 0.5 * rate**2
+        is_near = (jnp.cos(angle) > 0.94) & (jnp.abs(rate) < 2.0)
+        swing = jnp.where(rate < 0, F32(-1), F32(1)) * jnp.sign(lacking)
+        return jnp.where(is_near, balance(angle, rate), swing)
+
+    assert np.all(final_height(pump)[-1] > 0.95)
+    assert np.all(final_height(balance)[-1] < 0.95)
 
 
 @pytest.mark.parametrize(
