@@ -19,7 +19,7 @@ from hinf_rl.agents.api import Algorithm
 from hinf_rl.errors import UserError
 from hinf_rl.training.checkpoint import available_steps, restore_checkpoint, save_checkpoint
 from hinf_rl.training.interrupt import Interrupt, catch_interrupts
-from hinf_rl.training.logging import MetricsLog, make_record
+from hinf_rl.training.logging import MetricsLog, make_record, read_metrics
 from hinf_rl.training.progress import Progress, SilentProgress
 from hinf_rl.training.run_directory import RunDirectory
 from hinf_rl.types import Array, Metrics, PyTree
@@ -57,7 +57,7 @@ def seed_keys(seed: int, seeds: int) -> Array:
 
 
 def make_init(
-    algorithm: Algorithm, keys: Array, hyperparameters: Mapping[str, Array] | None = None
+    algorithm: Algorithm, keys: Array, hyperparameters: PyTree = None
 ) -> Callable[[], PyTree]:
     """Returns a function of nothing that makes the first carry, for all seeds.
 
@@ -66,7 +66,7 @@ def make_init(
       keys: [] or [S] typed PRNG keys.
       hyperparameters: leaves [] or [S] for `algorithm.init`; None leaves its defaults.
     """
-    arguments = (keys,) if hyperparameters is None else (keys, dict(hyperparameters))
+    arguments = (keys,) if hyperparameters is None else (keys, hyperparameters)
     init = jax.vmap(algorithm.init) if keys.ndim else algorithm.init
     return lambda: _strong(init(*arguments))
 
@@ -77,7 +77,7 @@ def train(
     *,
     iterations: int,
     keys: Array,
-    hyperparameters: Mapping[str, Array] | None = None,
+    hyperparameters: PyTree = None,
     log_every: int = 1,
     checkpoint_every: int = 50,
     keep_checkpoints: int = 3,
@@ -108,12 +108,15 @@ def train(
     with catch_interrupts() as interrupt:
         init = make_init(algorithm, keys, hyperparameters)
         done, carry = _first_carry(init, run, resume, progress)
-        progress.note("compiling the training step")
-        call, compile_s = _compile(algorithm.step, carry, is_batched=keys.ndim == 1)
-        progress.note(f"compiled in {compile_s:.1f} s")
         session = _Session(
             algorithm, run, iterations, log_every, checkpoint_every, keep_checkpoints, keys.size
         )
+        if done >= iterations:
+            progress.note("training is complete, nothing is left to do")
+            return session.already_complete(carry, done)
+        progress.note("compiling the training step")
+        call, compile_s = _compile(algorithm.step, carry, is_batched=keys.ndim == 1)
+        progress.note(f"compiled in {compile_s:.1f} s")
         return session.run_all(call, carry, done, compile_s, interrupt, progress, tuple(callbacks))
 
 
@@ -170,17 +173,30 @@ class _Session(NamedTuple):
             if log:
                 log.close()
         steps = (done - first) * self.algorithm.env_steps_per_iteration * self.seeds
-        summary = {
+        speed = steps / busy_s if busy_s else 0.0
+        summary = self._summary(done, wall_s + busy_s, speed, compile_s, nonfinite)
+        return TrainResult(carry, summary, interrupt.signal)
+
+    def already_complete(self, carry: PyTree, done: int) -> TrainResult:
+        """Returns what an earlier session left, untouched."""
+        records = read_metrics(self.run.metrics) if self.run else []
+        last = records[-1] if records else {}
+        wall_s, nonfinite = last.get("wall_s", 0.0), last.get("nonfinite_total", 0.0)
+        return TrainResult(carry, self._summary(done, wall_s, 0.0, 0.0, nonfinite), None)
+
+    def _summary(
+        self, done: int, wall_s: float, speed: float, compile_s: float, nonfinite: float
+    ) -> dict[str, Any]:
+        return {
             "iterations": done,
             "env_steps": done * self.algorithm.env_steps_per_iteration,
             "seeds": self.seeds,
-            "wall_s": wall_s + busy_s,
-            "steps_per_s": steps / busy_s if busy_s else 0.0,
+            "wall_s": wall_s,
+            "steps_per_s": speed,
             "compile_s": compile_s,
             "nonfinite_total": nonfinite,
             "finished": done >= self.iterations,
         }
-        return TrainResult(carry, summary, interrupt.signal)
 
     def _stride(self, done: int) -> int:
         """Iterations up to the next multiple of `log_every` or `checkpoint_every`, or the end."""
@@ -270,7 +286,7 @@ def _is_max(name: str) -> bool:
 
 def _is_count(name: str) -> bool:
     """Counts of rare events are summed: a mean over a stride would hide them."""
-    return "nonfinite" in name
+    return name.rpartition("/")[2].startswith("nonfinite_")
 
 
 def _is_mean(name: str) -> bool:

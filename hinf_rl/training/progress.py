@@ -9,10 +9,10 @@ from typing import Any, Protocol, TextIO
 # Shown when an algorithm reports them: the last part of the metric's name, and its label.
 _SHOWN = {
     "return": "return",
-    "episode_return": "return",
+    "task_share": "task",
     "survival": "survival",
-    "tracking_error": "error",
     "velocity_error": "error",
+    "falls_per_1000_steps": "falls/1000",
     "multiplier": "multiplier",
 }
 _PLAIN_EVERY_S = 10.0
@@ -162,7 +162,7 @@ def describe(record: Mapping[str, Any]) -> str:
             parts.append(f"{label} {statistics.fmean(values):.3g}")
     skipped = record.get("nonfinite_total", 0)
     if skipped:
-        parts.append(f"{skipped:.0f} non-finite skipped")
+        parts.append(f"{skipped:.0f} non-finite left out")
     return "  ".join(parts)
 
 

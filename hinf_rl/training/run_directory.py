@@ -208,11 +208,10 @@ def load_run(path: Path | str) -> tuple[RunConfig, Any, Any]:
 
 def make_algorithm(config: RunConfig) -> Any:
     """Returns the algorithm that `config` describes, on its environment."""
-    from hinf_rl.agents import hinf
+    from hinf_rl.agents.hinf import make
     from hinf_rl.tasks import get_task
 
-    env = get_task(config.task).make_env(config.env)
-    return hinf.make(config.agent, env)
+    return make(config.agent, get_task(config.task).make_env(config.env))
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

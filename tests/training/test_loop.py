@@ -153,7 +153,7 @@ def test_progress_names_speed_time_left_return_and_skips(dummy, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "compiling the training step"
     assert "8/8" in shown[-1]
-    for part in ("80 steps", "steps/s", "return", "2 non-finite skipped", "left"):
+    for part in ("80 steps", "steps/s", "return", "2 non-finite left out", "left"):
         assert part in shown[-1]
 
 

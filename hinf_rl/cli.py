@@ -1,0 +1,316 @@
+"""The command line `hinf-rl`.
+
+Parsing is light: JAX and MuJoCo are imported by the command that needs them, so `--help` and a
+mistyped word answer at once. What a user can mend exits with 2 and a line that says how; what is
+our fault exits with 1; `--debug` shows the traceback of either.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import tyro
+
+import hinf_rl
+from hinf_rl.errors import UserError, unknown_name
+
+Device: TypeAlias = Literal["cpu", "gpu", "tpu"]
+_Set: TypeAlias = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")
+]
+
+_DESCRIPTION = """usage: hinf-rl COMMAND ...
+
+Train policies that survive the worst case, and measure that they do.
+
+  hinf-rl list                                tasks and algorithms
+  hinf-rl train cartpole --output runs/cart   train a policy; --resume goes on
+  hinf-rl evaluate runs/cart                  how it survives what it never saw
+  hinf-rl render runs/cart                    pictures of it
+  hinf-rl sweep cartpole --set KEY=A,B,C      train every combination of settings
+  hinf-rl doctor                              what this machine can do
+
+hinf-rl COMMAND --help explains a command; --debug anywhere shows tracebacks;
+hinf-rl --version shows the version."""
+
+_TRAIN = """Train a policy on a task.
+
+  hinf-rl train aliengo --algorithm hinf --seeds 3 --output runs/aliengo
+  hinf-rl train aliengo --output runs/aliengo --resume
+  hinf-rl train cartpole --steps 2e6 --set agent.gamma=0.98 env.randomise=true
+
+Ctrl-C saves; --resume then goes on to the same numbers, bit for bit on a CPU."""
+
+_SWEEP = """Train every combination of some settings.
+
+  hinf-rl sweep cartpole --set agent.constraint.attenuation=0.5,1,2 --seeds 3
+
+Numeric settings of the algorithm train side by side in one batch, others one after the other.
+Values that are lists go in brackets: agent.actor.hidden=(64,64),(128,128). The table is in
+OUTPUT/table.md and OUTPUT/table.json; the same command again goes on where it stopped."""
+
+_EVALUATE = """Measure a run with the robustness protocol and write its report.
+
+  hinf-rl evaluate runs/aliengo
+  hinf-rl evaluate runs/aliengo --quick         a first look in a minute"""
+
+_RENDER = """Draw a run's policy under force.
+
+  hinf-rl render runs/aliengo"""
+
+_DOCTOR = """Show devices, versions, graphics and the physics speed of this machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List tasks and algorithms."""
+
+    def run(self) -> int:
+        """Prints the names, one per line."""
+        from hinf_rl.commands.catalogue import list_all
+
+        return list_all()
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a policy on a task."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """name of the task, see `hinf-rl list`"""
+    algorithm: str = "hinf"
+    """name of the algorithm, see `hinf-rl list`"""
+    seeds: int = 1
+    """how many seeds to train side by side"""
+    seed: int = 0
+    """root of all random numbers"""
+    steps: Annotated[str | None, tyro.conf.arg(metavar="N")] = None
+    """environment steps of each seed, for example 2e7; the task's own number if left out"""
+    output: Path | None = None
+    """run directory; runs/TASK-ALGORITHM if left out"""
+    resume: bool = False
+    """go on with the run in the output directory"""
+    set: _Set = ()
+    """settings to change, for example agent.gamma=0.98"""
+    device: Device | None = None
+    """where to compute; the best there is if left out"""
+
+    def run(self) -> int:
+        """Trains."""
+        from hinf_rl.commands.train import parse_assignments, train_run
+
+        overrides = {"seeds": str(self.seeds), "seed": str(self.seed)}
+        if self.steps is not None:
+            overrides["total_steps"] = self.steps
+        return train_run(
+            self.task,
+            self.algorithm,
+            {**overrides, **parse_assignments(self.set)},
+            output=self.output,
+            resume=self.resume,
+            device=self.device,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Train every combination of some settings."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """name of the task, see `hinf-rl list`"""
+    set: _Set = ()
+    """settings and their values, for example agent.gamma=0.98,0.99"""
+    algorithm: str = "hinf"
+    """name of the algorithm, see `hinf-rl list`"""
+    seeds: int = 1
+    """seeds of each combination"""
+    seed: int = 0
+    """root of all random numbers"""
+    steps: Annotated[str | None, tyro.conf.arg(metavar="N")] = None
+    """environment steps of each member; the task's own number if left out"""
+    output: Path | None = None
+    """directory; runs/sweep-TASK-ALGORITHM if left out"""
+    device: Device | None = None
+    """where to compute; the best there is if left out"""
+
+    def run(self) -> int:
+        """Trains every combination and writes the table."""
+        from hinf_rl.commands.sweep import sweep
+        from hinf_rl.commands.train import parse_assignments
+
+        fixed = {"seed": str(self.seed)}
+        if self.steps is not None:
+            fixed["total_steps"] = self.steps
+        return sweep(
+            self.task,
+            self.algorithm,
+            parse_assignments(self.set),
+            fixed=fixed,
+            seeds=self.seeds,
+            output=self.output,
+            device=self.device,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure a run with the robustness protocol."""
+
+    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """run directory that `hinf-rl train` made"""
+    quick: bool = False
+    """few episodes and a small grid"""
+    device: Device | None = None
+    """where to compute; the best there is if left out"""
+
+    def run(self) -> int:
+        """Evaluates and writes the report."""
+        from hinf_rl.commands.inspect_run import evaluate
+
+        return evaluate(self.run_directory, quick=self.quick, device=self.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Render:
+    """Draw a run's policy under force."""
+
+    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """run directory that `hinf-rl train` made"""
+    device: Device | None = None
+    """where to compute; the best there is if left out"""
+
+    def run(self) -> int:
+        """Writes the pictures."""
+        from hinf_rl.commands.inspect_run import render
+
+        return render(self.run_directory, device=self.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Show what this machine can do."""
+
+    device: Device | None = None
+    """where to compute; the best there is if left out"""
+
+    def run(self) -> int:
+        """Prints the findings."""
+        from hinf_rl.commands.doctor import doctor
+
+        return doctor(device=self.device)
+
+
+_COMMANDS: dict[str, tuple[type, str]] = {
+    "list": (List, "List tasks and algorithms."),
+    "train": (Train, _TRAIN),
+    "evaluate": (Evaluate, _EVALUATE),
+    "render": (Render, _RENDER),
+    "sweep": (Sweep, _SWEEP),
+    "doctor": (Doctor, _DOCTOR),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    Args:
+      argv: the words after the program's name; None takes those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    is_debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_DESCRIPTION)
+        return 0
+    if words[0] == "--version":
+        print(f"hinf-rl {hinf_rl.__version__}")
+        return 0
+    try:
+        return _parse(words).run()
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if is_debug:
+            raise
+        return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    is_users = isinstance(error, UserError)
+    text = " ".join(str(error).split())
+    if is_users:
+        print(f"error: {text}", file=sys.stderr)
+        return 2
+    short = text if len(text) <= 300 else f"{text[:300]} ..."
+    print(f"internal error: {type(error).__name__}: {short}", file=sys.stderr)
+    print("run the same command with --debug for the traceback", file=sys.stderr)
+    return 1
+
+
+def _parse(words: list[str]) -> List | Train | Evaluate | Render | Sweep | Doctor:
+    name, rest = words[0], words[1:]
+    if name not in _COMMANDS:
+        raise unknown_name("command", name, _COMMANDS)
+    kind, description = _COMMANDS[name]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                kind,
+                prog=f"hinf-rl {name}",
+                description=description,
+                args=_repeat_set(rest),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_short_parse_error(said.getvalue(), name, rest)) from None
+
+
+def _repeat_set(words: list[str]) -> list[str]:
+    """Lets one --set take several `key=value`: repeats the option before each."""
+    repeated: list[str] = []
+    in_set = False
+    for word in words:
+        if in_set and "=" in word and not word.startswith("-"):
+            if repeated[-1] != "--set":
+                repeated.append("--set")
+        else:
+            in_set = word == "--set"
+        repeated.append(word)
+    return repeated
+
+
+def _short_parse_error(box: str, command: str, words: list[str]) -> str:
+    """Takes the statement out of the parser's box, and adds the nearest option and the help."""
+    statement = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│╭╮╰╯─ ")
+        if not text:  # a rule: hints and help follow
+            break
+        statement.append(text)
+    said = re.sub(r"^Missing from hinf-rl \w+:", "missing:", " ".join(statement))
+    unknown = next((word for word in words if word.startswith("--") and word in said), None)
+    hint = ""
+    if unknown and "nrecognized" in said:
+        fields = dataclasses.fields(_COMMANDS[command][0])
+        options = [f"--{field.name.replace('_', '-')}" for field in fields]
+        near = difflib.get_close_matches(unknown, options, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{said or 'wrong arguments'}{hint}; see hinf-rl {command} --help"
+
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

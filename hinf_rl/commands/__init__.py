@@ -1,0 +1,3 @@
+"""What the commands of `hinf-rl` do; one module each, imported when it is run."""
+
+__all__: list[str] = []
