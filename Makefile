@@ -1,0 +1,49 @@
+# The two commands: `make train` trains, evaluates and reports the main job; `make test` runs the
+# suite. Both set up .venv first, once, and again when what it is made from changes.
+
+TASK ?= aliengo
+ALGORITHM ?= hinf
+OUTPUT ?= runs/$(TASK)
+EXTRAS ?= brax,dev,video
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint format
+
+help:
+	@echo "make train    train, evaluate and report $(TASK); run it again to go on where it stopped"
+	@echo "make test     run the tests"
+	@echo "make lint     check style and types"
+	@echo "make format   format the code"
+	@echo "make setup    make or renew .venv"
+	@echo "Variables: TASK, ALGORITHM, OUTPUT, PYTHON, PYTEST_ARGS; for example make train TASK=cartpole"
+
+setup: $(STAMP)
+
+# The version of the Python inside .venv chooses the constraints, whatever python3 is by now.
+$(STAMP): pyproject.toml constraints/py311.txt constraints/py312.txt
+	@PYTHON="$(PYTHON)" sh constraints/make_venv.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints/py$$($(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt \
+	  -e '.[$(EXTRAS)]'
+	@touch $@
+
+# --resume starts a run where there is none and goes on with one that was stopped.
+train: $(STAMP)
+	$(BIN)/hinf-rl train $(TASK) --algorithm $(ALGORITHM) --output $(OUTPUT) --resume
+	$(BIN)/hinf-rl evaluate $(OUTPUT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
