@@ -36,9 +36,7 @@ def make(config: HinfConfig, env: Env, *, frozen_actor: GaussianPolicy | None = 
 
 
 class _Builder:
-    def __init__(
-        self, config: HinfConfig, env: Env, frozen_actor: GaussianPolicy | None
-    ) -> None:
+    def __init__(self, config: HinfConfig, env: Env, frozen_actor: GaussianPolicy | None) -> None:
         spec = env.spec
         _check(config, env)
         self._config, self._spec = config, spec
@@ -76,9 +74,7 @@ class _Builder:
     def init(self, key: Array, numbers: Hyperparameters | None = None) -> Carry:
         """Starts training from `key`; `numbers` overrides the configuration's."""
         if numbers is None:
-            numbers = hyperparameters(
-                self._config, default_limit=self._spec.disturbance.limit
-            )
+            numbers = hyperparameters(self._config, default_limit=self._spec.disturbance.limit)
         key_actor, key_disturber, key_critic, key_env, next_key = jax.random.split(key, 5)
         return Carry(
             actor=self._actor.init(key_actor, numbers.actor_learning_rate),

@@ -49,9 +49,7 @@ class NetworkCritic:
         settings = config.critic
         self._clip_value = settings.clip_value
         self._input_size = input_size
-        self._network = MLP(
-            hidden=settings.hidden, size=num_heads, activation=settings.activation
-        )
+        self._network = MLP(hidden=settings.hidden, size=num_heads, activation=settings.activation)
         self._optimizer = optax.chain(
             optax.clip_by_global_norm(settings.max_grad_norm), optax.scale_by_adam(eps=1e-5)
         )

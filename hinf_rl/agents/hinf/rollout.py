@@ -122,9 +122,7 @@ class Rollout:
     def init_held(self) -> HeldForce:
         """No force yet; the first step draws one."""
         envs, size = self._config.num_envs, self._env.spec.disturbance.size
-        return HeldForce(
-            jnp.zeros((envs, size), jnp.float32), jnp.zeros((envs,), jnp.int32)
-        )
+        return HeldForce(jnp.zeros((envs, size), jnp.float32), jnp.zeros((envs,), jnp.int32))
 
     def disturbance_bound(self, carry: Carry) -> Array:
         """[] the bound on the disturbance in this iteration, after warm-up and ramp."""

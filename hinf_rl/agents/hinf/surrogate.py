@@ -166,9 +166,7 @@ def _improve(
 
     def objective(params: PyTree) -> tuple[Array, dict[str, Array]]:
         log_prob, mean, log_std = player.log_prob(params, x, turn.raw)
-        surrogate = clipped_surrogate(
-            log_prob, turn.log_prob, advantage, clip_ratio=clip_ratio
-        )
+        surrogate = clipped_surrogate(log_prob, turn.log_prob, advantage, clip_ratio=clip_ratio)
         entropy = masked_mean(player.entropy(key, mean, log_std), mask)
         loss = masked_mean(surrogate, mask) - entropy_cost * entropy
         return loss, {"mean": mean, "log_std": log_std, "entropy": entropy}

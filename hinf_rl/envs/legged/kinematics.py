@@ -77,9 +77,7 @@ def leg_kinematics(spec: QuadrupedSpec, joints: Array) -> tuple[Array, Array]:
         [hip_x + x, hip_y + cos_h * lateral - sin_h * z, sin_h * lateral + cos_h * z], axis=-1
     )
     zero = jnp.zeros_like(x)
-    by_hip = jnp.stack(
-        [zero, -sin_h * lateral - cos_h * z, cos_h * lateral - sin_h * z], axis=-1
-    )
+    by_hip = jnp.stack([zero, -sin_h * lateral - cos_h * z, cos_h * lateral - sin_h * z], axis=-1)
     # Turning the thigh moves (x, z) as a rigid pair: dx = z, dz = -x.
     by_thigh = jnp.stack([z, sin_h * x, -cos_h * x], axis=-1)
     by_calf = jnp.stack([lower_z, sin_h * lower_x, -cos_h * lower_x], axis=-1)

@@ -163,7 +163,11 @@ def build_mjcf(
         frictionloss=_numbers(frictionloss),
     )
     ElementTree.SubElement(
-        default, "geom", friction=_numbers(friction, 0.02, 0.001), condim="3", rgba="0.75 0.77 0.8 1"
+        default,
+        "geom",
+        friction=_numbers(friction, 0.02, 0.001),
+        condim="3",
+        rgba="0.75 0.77 0.8 1",
     )
     _add_scene(root)
     world = ElementTree.SubElement(root, "worldbody")
@@ -207,7 +211,9 @@ def _add_scene(root: ElementTree.Element) -> None:
 
 
 def _add_trunk(world: ElementTree.Element, spec: QuadrupedSpec, collisions: Collisions) -> None:
-    trunk = ElementTree.SubElement(world, "body", name="trunk", pos=_numbers(0, 0, spec.spawn_height))
+    trunk = ElementTree.SubElement(
+        world, "body", name="trunk", pos=_numbers(0, 0, spec.spawn_height)
+    )
     ElementTree.SubElement(trunk, "freejoint", name="root")
     _add_inertial(trunk, spec.trunk)
     _add_geom(

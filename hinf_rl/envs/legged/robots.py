@@ -98,7 +98,9 @@ class QuadrupedSpec:
 
 
 def _pose(hips: tuple[float, ...], thighs: tuple[float, ...], calf: float) -> tuple[float, ...]:
-    return tuple(angle for hip, thigh in zip(hips, thighs, strict=True) for angle in (hip, thigh, calf))
+    return tuple(
+        angle for hip, thigh in zip(hips, thighs, strict=True) for angle in (hip, thigh, calf)
+    )
 
 
 ALIENGO = QuadrupedSpec(

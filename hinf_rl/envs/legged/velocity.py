@@ -196,9 +196,7 @@ class VelocityEnv:
             late = jnp.arange(self.config.substeps) >= delay
             target = jnp.where(late[:, None], target[None], previous[None])
         yaw = kinematics.yaw_angle(before.qpos[3:7])
-        wrench = jnp.concatenate(
-            [kinematics.rotate_heading(yaw, force), jnp.zeros(3, jnp.float32)]
-        )
+        wrench = jnp.concatenate([kinematics.rotate_heading(yaw, force), jnp.zeros(3, jnp.float32)])
         return self.physics.step(
             before.simulation, target, wrench, parameters.model, self.config.substeps
         )
@@ -272,9 +270,7 @@ class VelocityEnv:
         return after, motion
 
     def _has_fallen(self, simulation: PhysicsState) -> Array:
-        clearance = kinematics.trunk_clearance(
-            self.robot, simulation.qpos[2], simulation.qpos[3:7]
-        )
+        clearance = kinematics.trunk_clearance(self.robot, simulation.qpos[2], simulation.qpos[3:7])
         return clearance < _CONTACT_M
 
     def _observe(self, physics: QuadrupedState, key: Array) -> dict[str, Array]:

@@ -170,9 +170,7 @@ class _HostBatch:
         self._warmstart = self._batch.bind("qacc_warmstart")
         self._ctrl = self._batch.bind("ctrl")
         self._force = (
-            None
-            if physics._body is None
-            else self._batch.bind("xfrc_applied")[:, physics._body]
+            None if physics._body is None else self._batch.bind("xfrc_applied")[:, physics._body]
         )
         nominal = physics.nominal_parameters()
         self._written = np.broadcast_to(nominal, (count, nominal.size)).copy()

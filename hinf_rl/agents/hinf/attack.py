@@ -1,0 +1,106 @@
+"""A fresh disturber trained against a frozen policy: the deliberate attack of the protocol."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+
+from hinf_rl.agents.hinf.algorithm import make
+from hinf_rl.agents.hinf.config import HinfConfig
+from hinf_rl.agents.hinf.players import GaussianPolicy
+from hinf_rl.envs.api import Env
+from hinf_rl.errors import UserError
+from hinf_rl.types import Array, Metrics
+
+Objective = Literal["task", "fall"]
+
+
+def attack_config(config: HinfConfig, *, objective: Objective, iterations: int) -> HinfConfig:
+    """The settings that turn a training run's configuration into an attack on its policy.
+
+    Every environment is disturbed from the start, at the full bound and at no price.
+
+    Args:
+      config: of the policy's own training: sizes, discount, network and optimiser are kept.
+      objective: "task" seeks a low task reward, "fall" terminations.
+      iterations: length of the attack.
+    """
+    if objective not in ("task", "fall"):
+        raise UserError(f"attack objective must be 'task' or 'fall', got {objective!r}")
+    disturbance = dataclasses.replace(
+        config.disturbance,
+        source="learned",
+        objective=objective,
+        undisturbed_fraction=0.0,
+        warmup_fraction=0.0,
+        ramp_fraction=0.0,
+    )
+    return dataclasses.replace(
+        config,
+        iterations=iterations,
+        update="surrogate",
+        actor_objective="reward",
+        disturbance=disturbance,
+        constraint=dataclasses.replace(
+            config.constraint, multiplier="off", intensity_horizon="step"
+        ),
+        critic=dataclasses.replace(config.critic, kind="network"),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def make_attack(
+    env: Env, config: HinfConfig
+) -> Callable[[GaussianPolicy, Array], tuple[GaussianPolicy, Metrics]]:
+    """Compiles the whole attack once for all policies of one architecture.
+
+    Args:
+      env: the environment.
+      config: of `attack_config`.
+
+    Returns:
+      `attack(policy, key) -> (disturber, metrics of the last iteration)`; works under `vmap`.
+    """
+
+    def attack(policy: GaussianPolicy, key: Array) -> tuple[GaussianPolicy, Metrics]:
+        algorithm = make(config, env, frozen_actor=policy)
+        carry, metrics = jax.lax.scan(
+            lambda carry, _: algorithm.step(carry),
+            algorithm.init(key),
+            length=config.iterations,
+        )
+        return algorithm.disturber(carry), jax.tree.map(lambda x: x[-1], metrics)
+
+    return jax.jit(attack)
+
+
+def train_attacker(
+    env: Env,
+    policy: GaussianPolicy,
+    config: HinfConfig,
+    key: Array,
+    *,
+    objective: Objective,
+    iterations: int,
+) -> GaussianPolicy:
+    """Trains a disturber against the frozen `policy` from scratch.
+
+    Args:
+      env: the environment that the attack may use; held-out keys come from `key`.
+      policy: the policy under attack; it acts by its mean.
+      config: settings of the policy's own training.
+      key: consumed.
+      objective: "task" or "fall".
+      iterations: length of the attack.
+
+    Returns:
+      The attacker, in the disturbance's unit, clipped to its bound.
+    """
+    settings = attack_config(config, objective=objective, iterations=iterations)
+    attacker, _ = make_attack(env, settings)(policy, key)
+    return attacker
+
+
+__all__ = ["Objective", "attack_config", "make_attack", "train_attacker"]

@@ -1,0 +1,280 @@
+"""Named tasks with their recommended settings, and the algorithms as configurations of one code.
+
+This is the one place that knows environments and agents both.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hinf_rl.agents.hinf.config import (
+    ConstraintConfig,
+    CriticConfig,
+    DisturbanceConfig,
+    HinfConfig,
+    PlayerConfig,
+)
+from hinf_rl.config import with_overrides
+from hinf_rl.envs.api import Env
+from hinf_rl.envs.classic import CartPole, CartPoleConfig, Pendulum, PendulumConfig
+from hinf_rl.envs.legged.config import RewardConfig, VelocityConfig
+from hinf_rl.envs.lq import LQEnv
+from hinf_rl.envs.wrappers import HistoryWrapper
+from hinf_rl.errors import unknown_name
+from hinf_rl.ops.linear_system import SYSTEMS
+from hinf_rl.training.run_directory import RunConfig
+
+ALGORITHMS = {
+    "domain_randomisation": "PPO under random held forces of the same bound",
+    "hinf": "PPO against a learned disturber under the H-infinity constraint",
+    "nominal": "PPO without forces",
+    "rarl": "zero-sum adversary: the disturber is paid the lost reward, nothing bounds it",
+    "unconstrained": "as hinf, without price on force and without multiplier",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task that `hinf-rl train` knows by name.
+
+    Attributes:
+      name: what to call it.
+      summary: one line.
+      env_config: default environment settings.
+      make_env: builds the environment of one instance from such settings.
+      agent_config: recommended settings of the H-infinity algorithm.
+      total_steps: recommended environment steps of each seed.
+      tags: for listing.
+    """
+
+    name: str
+    summary: str
+    env_config: Any
+    make_env: Callable[[Any], Env]
+    agent_config: HinfConfig
+    total_steps: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LQConfig:
+    """A named linear-quadratic system.
+
+    Attributes:
+      system: "S1" to "S4".
+      episode_length: steps after which an episode is truncated.
+      split: count x'Qx alone as the task's cost, u'Ru as auxiliary.
+    """
+
+    system: str = "S2"
+    episode_length: int = 50
+    split: bool = False
+
+    def __post_init__(self) -> None:
+        if self.system not in SYSTEMS:
+            raise unknown_name("linear system", self.system, SYSTEMS)
+
+
+def make_lq(config: LQConfig) -> Env:
+    """Builds a named linear-quadratic environment."""
+    return LQEnv(SYSTEMS[config.system], episode_length=config.episode_length, split=config.split)
+
+
+def make_velocity(config: VelocityConfig) -> Env:
+    """Builds a quadruped velocity task with its observation history."""
+    # MuJoCo loads only where a robot is asked for.
+    from hinf_rl.envs.legged.velocity import VelocityEnv
+
+    env = VelocityEnv(config)
+    return HistoryWrapper(env, config.history) if config.history > 1 else env
+
+
+def apply_algorithm(config: HinfConfig, algorithm: str) -> HinfConfig:
+    """Turns recommended H-infinity settings into those of one algorithm.
+
+    Raises:
+      UserError: there is no such algorithm.
+    """
+    if algorithm not in ALGORITHMS:
+        raise unknown_name("algorithm", algorithm, ALGORITHMS)
+    if algorithm == "hinf":
+        return config
+    source = {"nominal": "none", "domain_randomisation": "random"}.get(algorithm, "learned")
+    objective = "reward" if algorithm == "rarl" else "task"
+    disturbance = dataclasses.replace(config.disturbance, source=source, objective=objective)
+    constraint = dataclasses.replace(config.constraint, multiplier="off")
+    return dataclasses.replace(
+        config, actor_objective="reward", disturbance=disturbance, constraint=constraint
+    )
+
+
+def get_task(name: str) -> Task:
+    """Returns the task called `name`.
+
+    Raises:
+      UserError: there is no such task; the nearest name is suggested.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+def configure(
+    task: str, algorithm: str = "hinf", overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Settings of a run: the task's recommended ones, the algorithm's, then the overrides.
+
+    `agent.iterations` follows from `total_steps` and the batch, unless it is overridden itself.
+
+    Args:
+      task: name of a task.
+      algorithm: name of an algorithm.
+      overrides: dotted keys such as "agent.gamma", with values or their text.
+
+    Raises:
+      UserError: unknown names or keys, values out of range.
+    """
+    overrides = dict(overrides or {})
+    entry = get_task(task)
+    config = RunConfig(
+        task=task,
+        algorithm=algorithm,
+        total_steps=entry.total_steps,
+        env=entry.env_config,
+        agent=apply_algorithm(entry.agent_config, algorithm),
+    )
+    config = with_overrides(config, overrides)
+    batch = config.agent.batch_size
+    if "agent.iterations" in overrides:
+        return dataclasses.replace(config, total_steps=config.agent.iterations * batch)
+    iterations = math.ceil(config.total_steps / batch)
+    agent = dataclasses.replace(config.agent, iterations=iterations)
+    return dataclasses.replace(config, agent=agent)
+
+
+_SMALL = PlayerConfig(
+    hidden=(32, 32),
+    activation="tanh",
+    init_log_std=-0.5,
+    log_std_range=(-2.5, 0.5),
+    learning_rate=1e-3,
+    desired_kl=None,
+    entropy_cost=0.002,
+)
+_CLASSIC_AGENT = HinfConfig(
+    num_envs=64,
+    unroll_length=64,
+    num_epochs=4,
+    num_minibatches=4,
+    actor=_SMALL,
+    critic=CriticConfig(hidden=(32, 32), activation="tanh", clip_value=None),
+    disturbance=DisturbanceConfig(
+        hold_s=(0.5, 0.5),
+        player=dataclasses.replace(_SMALL, init_log_std=-1.0, log_std_range=(-2.0, 0.5)),
+    ),
+    normalize_observations=False,
+)
+_LQ_AGENT = HinfConfig(
+    num_envs=512,
+    unroll_length=50,
+    gamma=0.99,
+    gae_lambda=0.0,
+    update="newton",
+    actor_objective="game",
+    normalize_observations=False,
+    actor=PlayerConfig(hidden=(), init_log_std=-1.2, desired_kl=None),
+    critic=CriticConfig(kind="quadratic"),
+    disturbance=DisturbanceConfig(
+        undisturbed_fraction=0.0,
+        warmup_fraction=0.0,
+        ramp_fraction=0.0,
+        player=PlayerConfig(hidden=(), init_log_std=-1.2, desired_kl=None),
+    ),
+    constraint=ConstraintConfig(
+        multiplier="off",
+        intensity_power=2.0,
+        intensity_horizon="discounted",
+        baseline_decay=None,
+        attenuation=0.260672,  # (1.5 times the least attenuation of S2 at this discount)^2
+    ),
+    stagger_episodes=False,
+)
+# Two steps of 10 ms with an implicit integrator hold the PD loop as well as four of 5 ms and
+# simulate nearly twice as fast on a CPU.
+_VELOCITY = VelocityConfig(
+    physics_dt_s=0.01,
+    substeps=2,
+    history=1,
+    heading_command=False,
+    max_lateral_m_s=0.5,
+    reward=RewardConfig(feet_air_time=0.5, air_time_target_s=0.25),
+)
+_VELOCITY_AGENT = HinfConfig(
+    num_envs=1024,
+    unroll_length=24,
+    num_epochs=5,
+    num_minibatches=4,
+    symmetry="augment",
+)
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="aliengo",
+            summary="Unitree Aliengo follows velocity commands, trunk pushed by up to 100 N",
+            env_config=_VELOCITY,
+            make_env=make_velocity,
+            agent_config=_VELOCITY_AGENT,
+            total_steps=20_000_000,
+            tags=("robot", "native physics"),
+        ),
+        Task(
+            name="a1",
+            summary="Unitree A1 follows velocity commands, trunk pushed by up to 50 N",
+            env_config=dataclasses.replace(_VELOCITY, robot="a1"),
+            make_env=make_velocity,
+            agent_config=_VELOCITY_AGENT,
+            total_steps=20_000_000,
+            tags=("robot", "native physics"),
+        ),
+        Task(
+            name="cartpole",
+            summary="cart-pole follows a velocity command, pole pushed by up to 0.6 N",
+            env_config=CartPoleConfig(),
+            make_env=CartPole,
+            agent_config=_CLASSIC_AGENT,
+            total_steps=800 * 4096,
+            tags=("classic", "pure JAX"),
+        ),
+        Task(
+            name="pendulum",
+            summary="torque-limited pendulum swings up under a disturbance torque",
+            env_config=PendulumConfig(),
+            make_env=Pendulum,
+            agent_config=_CLASSIC_AGENT,
+            total_steps=400 * 4096,
+            tags=("classic", "pure JAX"),
+        ),
+        Task(
+            name="lq",
+            summary="linear-quadratic game with an exact solution (systems S1 to S4)",
+            env_config=LQConfig(),
+            make_env=make_lq,
+            agent_config=_LQ_AGENT,
+            total_steps=400 * 512 * 50,
+            tags=("oracle", "pure JAX"),
+        ),
+    )
+}
+
+__all__ = [
+    "ALGORITHMS",
+    "TASKS",
+    "Task",
+    "apply_algorithm",
+    "configure",
+    "get_task",
+    "make_velocity",
+]
