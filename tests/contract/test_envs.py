@@ -21,6 +21,8 @@ from hinf_rl.envs import (
     PendulumConfig,
     State,
 )
+from hinf_rl.envs.lq import LQEnv
+from hinf_rl.ops.riccati import SYSTEMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,7 @@ CASES = {
     "cart_pole_randomised": Case(lambda: CartPole(CartPoleConfig(randomise=True)), negate),
     "cart_pole_history": Case(lambda: HistoryWrapper(CartPole(), 3), negate),
     "cart_pole_action": Case(lambda: ActionDisturbanceWrapper(CartPole(), 0.2), negate),
+    "lq": Case(lambda: LQEnv(SYSTEMS["S2"])),
     "pendulum": Case(Pendulum, negate),
     "pendulum_randomised": Case(lambda: Pendulum(PendulumConfig(randomise=True)), negate),
     **{

@@ -206,6 +206,36 @@ def test_bad_input_is_contained_and_leaves_the_others_bit_for_bit(where, bad):
             assert_same_row(steps[t], good_steps[t], e)
 
 
+def test_physics_never_sees_a_bad_input():
+    class Witness(Walk):
+        """Remembers what reached it, as a simulator that swallows NaN would not."""
+
+        def step(self, state, action, disturbance=None):
+            saw_bad = ~(jnp.isfinite(action[0]) & jnp.isfinite(disturbance[0]))
+            stepped = super().step(state, jnp.zeros_like(action), None)
+            return stepped.replace(metrics={**stepped.metrics, "x": saw_bad.astype(jnp.float32)})
+
+    bad = jnp.array([[np.nan, 0.0, np.inf]], jnp.float32)
+    batch = BatchEnv(Witness(), 3)
+    _, steps = rollout(batch, batch.reset(jax.random.key(0)), bad, bad[:, ::-1])
+    np.testing.assert_array_equal(steps[0].metrics["x"], [0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(steps[0].valid, [False, True, False])
+
+
+def test_trouble_hidden_in_the_physics_is_found():
+    class Blind(Walk):
+        """Its observation and rewards never show that x is infinite."""
+
+        def step(self, state, action, disturbance=None):
+            stepped = super().step(state, jnp.zeros_like(action), None)
+            return stepped.replace(physics=jnp.where(action[0] > 1.0, jnp.inf, stepped.physics))
+
+    batch = BatchEnv(Blind(), 2)
+    states, steps = rollout(batch, batch.reset(jax.random.key(0)), jnp.array([[2.0, 0.0]]))
+    np.testing.assert_array_equal(steps[0].valid, [False, True])
+    assert_all_finite((states, steps))
+
+
 def test_broken_physics_is_contained():
     batch = BatchEnv(Walk(inf_above=2.0), 2)
     states, steps = rollout(

@@ -162,14 +162,8 @@ def test_pendulum_rewards_by_hand():
 def test_cart_pole_rewards_and_observation_by_hand():
     env = CartPole()
     state = env.reset(jax.random.key(0))
-    zero = F32(0)
-    upright = {
-        "position": zero,
-        "angle": zero,
-        "velocity": F32(0.5),
-        "angle_rate": zero,
-        "command": F32(1.0),
-    }
+    at_rest = dict.fromkeys(state.physics, F32(0))
+    upright = {**at_rest, "velocity": F32(0.5), "command": F32(1.0)}
     # Upright at constant speed is an equilibrium: v stays 0.5, the error is -0.5.
     rolling = env.step(state.replace(physics=upright), jnp.zeros(1, F32))
     np.testing.assert_allclose(rolling.task_reward, np.exp(-1.0), rtol=1e-6)
