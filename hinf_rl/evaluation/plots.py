@@ -182,6 +182,7 @@ def attack_rose(result: Mapping[str, Any], path: Path, *, fraction: float = 1.0)
             hatch="" if cell["objective"] == "task" else "///",
         )
         panel.set_ylim(0, 1.05 * longest)
+        panel.set_axisbelow(True)
         panel.set_theta_zero_location("N")  # the first axis, forward, points up
         panel.tick_params(labelsize=7)
         panel.set_title(
@@ -201,7 +202,7 @@ def _panels(count: int, **subplot: Any) -> tuple[Any, list[Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(max(3.6 * columns, 5.0), 3.1 * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
