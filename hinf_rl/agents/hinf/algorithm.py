@@ -7,6 +7,7 @@ from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.hinf import advantages
 from hinf_rl.agents.hinf.config import HinfConfig, Hyperparameters, hyperparameters
 from hinf_rl.agents.hinf.critic import Heads, NetworkCritic
+from hinf_rl.agents.hinf.newton import NewtonUpdate, QuadraticCritic
 from hinf_rl.agents.hinf.players import GaussianPolicy, Player
 from hinf_rl.agents.hinf.rollout import Carry, Rollout, Statistics, Transition
 from hinf_rl.agents.hinf.surrogate import SurrogateUpdate
@@ -48,18 +49,27 @@ class _Builder:
             config.disturbance.player, input_size=sees, size=max(1, spec.disturbance.size)
         )
         self._rollout = Rollout(config, self._env, self._actor, self._disturber, frozen_actor)
-        self._critic = NetworkCritic(
-            config, input_size=spec.privileged_size, num_heads=len(self._heads.names)
-        )
-        self._update = SurrogateUpdate(
-            config,
-            self._rollout,
-            self._actor,
-            self._disturber,
-            self._critic,
-            spec.mirror,
-            train_actor=frozen_actor is None,
-        )
+        if config.critic.kind == "quadratic":
+            self._critic = QuadraticCritic(
+                config,
+                self._heads,
+                input_size=spec.privileged_size,
+                disturbed=self._rollout.disturbed,
+            )
+            self._update = NewtonUpdate(config, self._rollout.disturbed)
+        else:
+            self._critic = NetworkCritic(
+                config, input_size=spec.privileged_size, num_heads=len(self._heads.names)
+            )
+            self._update = SurrogateUpdate(
+                config,
+                self._rollout,
+                self._actor,
+                self._disturber,
+                self._critic,
+                spec.mirror,
+                train_actor=frozen_actor is None,
+            )
 
     def algorithm(self) -> Algorithm:
         return Algorithm(
@@ -95,6 +105,8 @@ class _Builder:
     def step(self, carry: Carry) -> tuple[Carry, Metrics]:
         """One iteration: rollout, advantages, both players, multiplier."""
         carry, transition, statistics = self._rollout.collect(carry)
+        if isinstance(self._critic, QuadraticCritic):
+            carry = carry._replace(critic=self._critic.fit(carry, transition))
         values, final_values = self._values(carry, transition)
         estimated = advantages.estimate(
             self._config, self._spec, self._heads, carry, transition, values, final_values,
@@ -154,7 +166,6 @@ class _Builder:
         count = statistics.episodes[3]
         ended = statistics.episodes[:3] / jnp.maximum(count, 1.0)
         last = jnp.where(count > 0, ended, carry.last_episodes)
-        steps = float(self._config.batch_size)
         saturated = jnp.sum(transition.disturber.raw**2, axis=-1) >= 1.0
         metrics = {f"env/{name}": value for name, value in statistics.metrics.items()}
         metrics |= {
@@ -163,7 +174,7 @@ class _Builder:
             "episode/length": last[2],
             "env/task_share": jnp.mean(transition.task_reward) / self._spec.task_reward_scale,
             "env/reward": jnp.mean(transition.reward),
-            "env/falls_per_1000_steps": 1000.0 * jnp.sum(transition.terminated) / steps,
+            "env/falls_per_1000_steps": 1000.0 * jnp.mean(transition.terminated.astype(jnp.float32)),
             "env/nonfinite_steps": jnp.sum(~transition.valid).astype(jnp.float32),
             "disturber/saturation": jnp.mean(saturated.astype(jnp.float32)),
             "disturber/bound": self._rollout.disturbance_bound(carry)

@@ -288,6 +288,11 @@ class HinfConfig:
                 "update = 'newton' is for linear players on raw observations: set actor.hidden "
                 "and disturbance.player.hidden to () and normalize_observations to false"
             )
+        if (self.update == "newton") != (self.critic.kind == "quadratic"):
+            raise UserError(
+                f"update = 'newton' and critic.kind = 'quadratic' go together, got "
+                f"{self.update!r} and {self.critic.kind!r}"
+            )
         if self.update == "newton" and not all(0.0 < step <= 1.0 for step in self.newton_step):
             raise UserError(f"newton_step must lie in (0, 1], got {self.newton_step}")
 

@@ -1,10 +1,9 @@
 """The critic's value heads: overall reward, task reward, and where asked intensity and falls."""
 
-import jax
 import jax.numpy as jnp
-import optax
 
 from hinf_rl.agents.hinf.config import HinfConfig
+from hinf_rl.agents.hinf.optimizer import Adam
 from hinf_rl.agents.hinf.rollout import CriticState, Transition
 from hinf_rl.networks import MLP
 from hinf_rl.ops.surrogate import clipped_value_loss, masked_mean
@@ -50,9 +49,7 @@ class NetworkCritic:
         self._clip_value = settings.clip_value
         self._input_size = input_size
         self._network = MLP(hidden=settings.hidden, size=num_heads, activation=settings.activation)
-        self._optimizer = optax.chain(
-            optax.clip_by_global_norm(settings.max_grad_norm), optax.scale_by_adam(eps=1e-5)
-        )
+        self._optimizer = Adam(settings.max_grad_norm)
 
     def init(self, key: Array) -> CriticState:
         """Draws the network and starts the optimiser."""
@@ -76,9 +73,9 @@ class NetworkCritic:
         self, state: CriticState, gradient: PyTree, learning_rate: Array
     ) -> CriticState:
         """One Adam step on the critic's own clipped gradient."""
-        updates, optimizer = self._optimizer.update(gradient, state.optimizer)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
-        return CriticState(params, optimizer)
+        return CriticState(
+            *self._optimizer.step(state.params, gradient, state.optimizer, learning_rate)
+        )
 
 
 __all__ = ["Heads", "NetworkCritic"]

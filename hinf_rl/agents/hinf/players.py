@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from hinf_rl.agents.hinf.config import PlayerConfig
+from hinf_rl.agents.hinf.optimizer import Adam
 from hinf_rl.networks import MLP
 from hinf_rl.ops import distributions
 from hinf_rl.ops.hinf import radial_clip
@@ -45,9 +44,7 @@ class Player:
             activation=config.activation,
             final_scale=_FINAL_SCALE,
         )
-        self._optimizer = optax.chain(
-            optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5)
-        )
+        self._optimizer = Adam(config.max_grad_norm)
 
     def init(self, key: Array, learning_rate: Array) -> PlayerState:
         """Draws the network and starts the optimiser."""
@@ -91,8 +88,9 @@ class Player:
 
     def apply_gradient(self, state: PlayerState, gradient: PyTree) -> PlayerState:
         """One Adam step on this player's own clipped gradient."""
-        updates, optimizer = self._optimizer.update(gradient, state.optimizer)
-        params = jax.tree.map(lambda p, u: p - state.learning_rate * u, state.params, updates)
+        params, optimizer = self._optimizer.step(
+            state.params, gradient, state.optimizer, state.learning_rate
+        )
         low, high = self.config.log_std_range
         params["log_std"] = jnp.clip(params["log_std"], low, high)
         return state._replace(params=params, optimizer=optimizer)

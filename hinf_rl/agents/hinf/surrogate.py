@@ -213,7 +213,9 @@ def _flatten(transition: Transition, advantages: Advantages) -> Batch:
         is_disturbed=advantages.is_disturbed,
         is_mirrored=jnp.zeros(transition.valid.shape, bool),
     )
-    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), batch)
+    # The size is written out: -1 cannot be inferred for a disturbance of size 0.
+    size = transition.valid.size
+    return jax.tree.map(lambda x: x.reshape((size, *x.shape[2:])), batch)
 
 
 def _mirror_half(batch: Batch, mirror: Mirror, key: Array) -> Batch:
@@ -221,7 +223,7 @@ def _mirror_half(batch: Batch, mirror: Mirror, key: Array) -> Batch:
     flip = jax.random.bernoulli(key, 0.5, batch.valid.shape)
 
     def reflect(x: Array, signed: tuple[tuple[int, ...], tuple[float, ...]]) -> Array:
-        permutation, sign = np.asarray(signed[0]), np.asarray(signed[1], np.float32)
+        permutation, sign = np.asarray(signed[0], np.int32), np.asarray(signed[1], np.float32)
         return jnp.where(flip[:, None], x[:, permutation] * sign[None], x)
 
     def reflect_turn(turn: Turn, signed: tuple[tuple[int, ...], tuple[float, ...]]) -> Turn:
