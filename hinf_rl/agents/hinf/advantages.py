@@ -50,7 +50,8 @@ def estimate(
       heads: the value heads.
       carry: multiplier and hyperparameters.
       transition: the rollout [T, E].
-      values, final_values: [T, E, H] at the observation and at the true next one.
+      values: [T, E, H] at the observation.
+      final_values: [T, E, H] at the true next observation.
       disturbed: [E] bool, environments that the disturber acts on.
     """
     numbers = carry.hyperparameters
