@@ -114,7 +114,8 @@ def _disturber(
     if config.constraint.multiplier == "off" and config.actor_objective != "game":
         price = jnp.zeros((), jnp.float32)
     normalize = config.update == "surrogate"
-    unit = scale if objective == "task" else 1.0
+    # A fall has no unit; both rewards carry that of the task reward, and the price has none.
+    unit = 1.0 if objective == "fall" else scale
     return disturber_advantage(lost, intensity, price, unit, mask, normalize=normalize)
 
 

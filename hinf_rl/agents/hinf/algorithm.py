@@ -86,7 +86,7 @@ class _Builder:
         if numbers is None:
             numbers = hyperparameters(self._config, default_limit=self._spec.disturbance.limit)
         key_actor, key_disturber, key_critic, key_env, next_key = jax.random.split(key, 5)
-        return Carry(
+        carry = Carry(
             actor=self._actor.init(key_actor, numbers.actor_learning_rate),
             disturber=self._disturber.init(key_disturber, numbers.disturber_learning_rate),
             critic=self._critic.init(key_critic),
@@ -101,6 +101,8 @@ class _Builder:
             iteration=jnp.zeros((), jnp.int32),
             key=next_key,
         )
+        # Leaves that start equal must not share a buffer: the carry is donated.
+        return jax.tree.map(jnp.copy, carry)
 
     def step(self, carry: Carry) -> tuple[Carry, Metrics]:
         """One iteration: rollout, advantages, both players, multiplier."""
@@ -166,6 +168,7 @@ class _Builder:
         count = statistics.episodes[3]
         ended = statistics.episodes[:3] / jnp.maximum(count, 1.0)
         last = jnp.where(count > 0, ended, carry.last_episodes)
+        falls = transition.terminated.astype(jnp.float32)
         saturated = jnp.sum(transition.disturber.raw**2, axis=-1) >= 1.0
         metrics = {f"env/{name}": value for name, value in statistics.metrics.items()}
         metrics |= {
@@ -174,7 +177,7 @@ class _Builder:
             "episode/length": last[2],
             "env/task_share": jnp.mean(transition.task_reward) / self._spec.task_reward_scale,
             "env/reward": jnp.mean(transition.reward),
-            "env/falls_per_1000_steps": 1000.0 * jnp.mean(transition.terminated.astype(jnp.float32)),
+            "env/falls_per_1000_steps": 1000.0 * jnp.mean(falls),
             "env/nonfinite_steps": jnp.sum(~transition.valid).astype(jnp.float32),
             "disturber/saturation": jnp.mean(saturated.astype(jnp.float32)),
             "disturber/bound": self._rollout.disturbance_bound(carry)

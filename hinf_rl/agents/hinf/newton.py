@@ -116,9 +116,7 @@ def _move(
         x, noise, advantage, mask, other_noise=other_noise, ridge=ridge
     )
     kernel = player.params["mean"]["params"]["gain"]["kernel"]
-    moved = gain_update(
-        kernel.T, direction, curvature, step=step, min_curvature=min_curvature
-    ).T
+    moved = gain_update(kernel.T, direction, curvature, step=step, min_curvature=min_curvature).T
     change = jnp.linalg.norm(moved - kernel) / (1.0 + jnp.linalg.norm(kernel))
     mean = {"params": {"gain": {"kernel": moved}}}
     return player._replace(params=player.params | {"mean": mean}), change

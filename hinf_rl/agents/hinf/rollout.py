@@ -236,7 +236,9 @@ class Rollout:
     def _execute(self, sample: Array, bound: Array) -> Array:
         """The executed disturbance: clipped and scaled; the stored sample stays as drawn."""
         executed = bound * radial_clip(sample, 1.0) if self.is_bounded else sample
-        return jnp.where(self.disturbed[:, None], executed, 0.0)
+        # The warm-up holds for disturbances without bound, too.
+        is_pushed = self.disturbed[:, None] & (bound > 0.0)
+        return jnp.where(is_pushed, executed, 0.0)
 
     def _redraw(self, held: HeldForce, key: Array) -> HeldForce:
         """Draws new random disturbances where the old one's time is over.
