@@ -46,6 +46,10 @@ _KINDS = {
 _GRID_POINTS = 200
 
 
+class NothingToDrawError(UserError):
+    """The logs or results hold nothing of what the figure shows."""
+
+
 def learning_curves(
     arms: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
     path: Path,
@@ -61,12 +65,12 @@ def learning_curves(
       names: metrics to draw; those that no run logged are left out.
 
     Raises:
-      UserError: no run has logged any of them.
+      NothingToDrawError: no run has logged any of them.
     """
     logs = {label: list(runs) for label, runs in arms.items()}
     names = [name for name in names if any(_has(runs, name) for runs in logs.values())]
     if not names:
-        raise UserError("the metrics logs hold none of the curves to draw; train first")
+        raise NothingToDrawError("the metrics logs hold none of the curves to draw; train first")
     figure, panels = _panels(len(names))
     for panel, name in zip(panels, names, strict=True):
         for index, (label, runs) in enumerate(logs.items()):
@@ -92,12 +96,13 @@ def survival_against_force(
       path: PNG to write.
 
     Raises:
-      UserError: the results are of different tasks, or hold no disturbed cell.
+      NothingToDrawError: the results hold no disturbed cell.
+      UserError: they are of different tasks.
     """
     first = _same_task(results)
     kinds = [kind for kind in _KINDS if any(_series(r, kind) for r in results.values())]
     if not kinds:
-        raise UserError(f"no disturbed cell to draw for task {first['task']!r}")
+        raise NothingToDrawError(f"no disturbed cell to draw for task {first['task']!r}")
     figure, panels = _panels(len(kinds))
     for panel, kind in zip(panels, kinds, strict=True):
         for index, (label, result) in enumerate(results.items()):
@@ -124,12 +129,14 @@ def multiplier_phase(runs: Sequence[Sequence[Mapping[str, Any]]], path: Path) ->
       path: PNG to write.
 
     Raises:
-      UserError: no run has logged a constraint.
+      NothingToDrawError: no run has logged a constraint.
     """
     keys = ("constraint/slack", "constraint/multiplier")
     runs = [run for run in runs if all(_has([run], key) for key in keys)]
     if not runs:
-        raise UserError("the metrics logs hold no constraint; it is trained by the hinf algorithm")
+        raise NothingToDrawError(
+            "the metrics logs hold no constraint; it is trained by the hinf algorithm"
+        )
     figure, (panel,) = _panels(1)
     pairs = [
         pair for run in runs for pair in zip(*(_rows(run, key)[1].T for key in keys), strict=True)
@@ -162,11 +169,11 @@ def attack_rose(result: Mapping[str, Any], path: Path, *, fraction: float = 1.0)
       fraction: size of the attacks, as a fraction of the reference.
 
     Raises:
-      UserError: the results hold no attack of that size.
+      NothingToDrawError: the results hold no attack of that size.
     """
     attacks = [cell for cell in result["attacks"].values() if cell["fraction"] == fraction]
     if not attacks:
-        raise UserError(f"the results hold no attack at {fraction:g} times the reference")
+        raise NothingToDrawError(f"the results hold no attack at {fraction:g} times the reference")
     figure, panels = _panels(len(attacks), projection="polar")
     angles = np.arange(NUM_SECTORS) * 2 * np.pi / NUM_SECTORS
     longest = max(max(cell["rose"]) for cell in attacks) or 1.0
@@ -295,6 +302,7 @@ def _same_task(results: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
 
 __all__ = [
     "CURVES",
+    "NothingToDrawError",
     "attack_rose",
     "learning_curves",
     "multiplier_phase",

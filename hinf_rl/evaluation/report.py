@@ -1,0 +1,350 @@
+"""From a run directory to its report: protocol, attackers, pictures, text."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hinf_rl.errors import UserError
+from hinf_rl.evaluation import disturbances, plots
+from hinf_rl.evaluation.markdown import report_text
+from hinf_rl.evaluation.protocol import (
+    OBJECTIVES,
+    ProtocolConfig,
+    TrainedAttacker,
+    held_out_key,
+    run_protocol,
+)
+from hinf_rl.evaluation.render import Rendered, render_rollout
+from hinf_rl.evaluation.rollout import Evaluator
+from hinf_rl.evaluation.summary import merge_results
+
+RENDER_S = 8.0
+"""Length of a rendered episode in seconds, where nothing falls before."""
+
+_ATTACK_KEY = 1  # folded into the held-out key: attackers never see the starts of the tests
+_RENDER_KEY = 2
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackPlan:
+    """How many attackers are trained against each policy, and for how long.
+
+    Attributes:
+      per_objective: attackers that seek a low task reward, and as many that seek the fall.
+      iterations: training iterations of each.
+    """
+
+    per_objective: int = 2
+    iterations: int = 80
+
+    def __post_init__(self) -> None:
+        if self.per_objective < 0 or self.iterations < 1:
+            raise UserError(
+                "per_objective must be at least 0 and iterations at least 1, got "
+                f"{self.per_objective} and {self.iterations}"
+            )
+
+    @classmethod
+    def quick(cls) -> "AttackPlan":
+        """Returns a plan for a first look."""
+        return cls(per_objective=1, iterations=10)
+
+
+class _Run(NamedTuple):
+    config: Any
+    policies: list[Any]
+    disturbers: list[Any]
+    nominal_env: Any
+    randomised_env: Any
+
+
+def evaluate_run(
+    run_dir: Path | str,
+    *,
+    quick: bool = False,
+    protocol: ProtocolConfig | None = None,
+    attacks: AttackPlan | None = None,
+    baseline: Path | str | None = None,
+    pictures: bool = True,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Runs the protocol on every seed of a run and writes its report.
+
+    Args:
+      run_dir: a run directory with a checkpoint.
+      quick: a small grid and short attacks, for a first look.
+      protocol: the grid; by default the protocol's own, or the quick one.
+      attacks: the attackers; by default the plan's own, or the quick one.
+      baseline: another run's directory, evaluated before, to draw beside this one.
+      pictures: whether to render episodes too.
+      tell: receives progress in words; standard error by default.
+
+    Returns:
+      The results, as written to `report/results.json`.
+    """
+    tell = tell or _to_stderr
+    protocol = protocol or (ProtocolConfig.quick() if quick else ProtocolConfig())
+    attacks = attacks or (AttackPlan.quick() if quick else AttackPlan())
+    run_dir = Path(run_dir)
+    others = {} if baseline is None else {"baseline": read_results(baseline)}
+    run = _load(run_dir)
+    protocol, notes = _with_reference(run, protocol)
+    nominal = Evaluator(run.nominal_env)
+    randomised = None if run.randomised_env is None else Evaluator(run.randomised_env)
+    per_seed = []
+    for seed, policy in enumerate(run.policies):
+        part = f"seed {seed + 1} of {len(run.policies)}"
+        attackers = list(_train_attackers(run, policy, attacks, seed, tell, part))
+        per_seed.append(
+            run_protocol(
+                nominal,
+                policy,
+                attackers,
+                randomised_env=randomised,
+                config=protocol,
+                progress=lambda text, part=part: tell(f"{part}, {text}"),
+            )
+        )
+    if pictures:
+        notes += _render(run, run_dir, tell)
+    results = {
+        **merge_results(per_seed),
+        "algorithm": run.config.algorithm,
+        "attack_plan": dataclasses.asdict(attacks),
+        "notes": notes,
+        "provenance": _provenance(run_dir),
+        "per_seed": per_seed,
+    }
+    write_report(run_dir, results, others=others)
+    return results
+
+
+def render_run(
+    run_dir: Path | str, *, seed: int = 0, seconds: float = RENDER_S, tell: Tell | None = None
+) -> dict[str, Rendered]:
+    """Draws episodes of a run under sudden pushes and under its own disturber.
+
+    Args:
+      run_dir: a run directory with a checkpoint.
+      seed: which of the run's seeds is drawn.
+      seconds: longest episode.
+      tell: receives progress in words; standard error by default.
+
+    Returns:
+      The files of each episode, by name.
+
+    Raises:
+      UserError: the run has no such seed, or its task has no picture.
+    """
+    tell = tell or _to_stderr
+    run = _load(Path(run_dir))
+    count = len(run.policies)
+    if not 0 <= seed < count:
+        raise UserError(f"seed {seed} does not exist; this run has seeds 0 to {count - 1}")
+    films = _films(run, Path(run_dir) / "report", tell, seed=seed, seconds=seconds)
+    for note in sorted({film.note for film in films.values() if film.note}):
+        tell(note)
+    return films
+
+
+def write_report(
+    run_dir: Path | str,
+    results: Mapping[str, Any],
+    *,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Writes `report/results.json`, the figures and `report/report.md`; returns the last.
+
+    Args:
+      run_dir: the run directory.
+      results: of `evaluate_run`.
+      others: label to results to draw beside these.
+    """
+    from hinf_rl.training.files import write_atomic, write_json
+
+    folder = Path(run_dir) / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", results)
+    _draw_figures(Path(run_dir), results, others or {})
+    write_atomic(folder / "report.md", report_text(results, folder))
+    return folder / "report.md"
+
+
+def read_results(run_dir: Path | str) -> dict[str, Any]:
+    """Reads the results of an evaluated run.
+
+    Raises:
+      UserError: the run has not been evaluated, or the file is damaged.
+    """
+    from hinf_rl.training.files import read_json
+
+    path = Path(run_dir) / "report" / "results.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing; run `hinf-rl evaluate {run_dir}` first")
+    return read_json(path)
+
+
+def _load(run_dir: Path) -> _Run:
+    from hinf_rl.tasks import get_task
+    from hinf_rl.training.checkpoint import select_seed
+    from hinf_rl.training.run_directory import load_run
+
+    config, algorithm, carry = load_run(run_dir)
+    carries = [carry]
+    if config.seeds > 1:
+        carries = [select_seed(carry, seed) for seed in range(config.seeds)]
+    task, env = get_task(config.task), config.env
+    can_randomise = hasattr(env, "randomise")
+    nominal = dataclasses.replace(env, randomise=False) if can_randomise else env
+    return _Run(
+        config=config,
+        policies=[algorithm.policy(one) for one in carries],
+        disturbers=[algorithm.disturber(one) for one in carries],
+        nominal_env=task.make_env(nominal),
+        randomised_env=(
+            task.make_env(dataclasses.replace(env, randomise=True)) if can_randomise else None
+        ),
+    )
+
+
+def _is_bounded(run: _Run) -> bool:
+    return 0 < run.nominal_env.spec.disturbance.limit < math.inf
+
+
+def _with_reference(run: _Run, protocol: ProtocolConfig) -> tuple[ProtocolConfig, list[str]]:
+    """A task without a limit is tested at unit size, and without attackers; the notes say so."""
+    spec = run.nominal_env.spec.disturbance
+    if spec.size == 0 or _is_bounded(run):
+        return protocol, []
+    if protocol.reference is None:
+        protocol = dataclasses.replace(protocol, reference=1.0)
+    note = (
+        f"disturbances of this task have no limit: sizes are fractions of {protocol.reference:g} "
+        f"{spec.unit}, and no attacker is trained"
+    )
+    return protocol, [note]
+
+
+def _train_attackers(
+    run: _Run, policy: Any, plan: AttackPlan, seed: int, tell: Tell, part: str
+) -> Iterator[TrainedAttacker]:
+    if not _is_bounded(run) or plan.per_objective == 0:
+        return
+    from hinf_rl.agents.hinf.attack import train_attacker
+
+    # The attack may use the whole bound of the task, whatever bound the policy was trained with.
+    agent = run.config.agent
+    disturbance = dataclasses.replace(agent.disturbance, limit=None)
+    agent = dataclasses.replace(agent, disturbance=disturbance)
+    key = jax.random.fold_in(jax.random.fold_in(held_out_key(), _ATTACK_KEY), seed)
+    total = plan.per_objective * len(OBJECTIVES)
+    begin = time.monotonic()
+    for index in range(total):
+        objective = OBJECTIVES[index % len(OBJECTIVES)]
+        left = (time.monotonic() - begin) * (total - index) / index if index else None
+        rest = "" if left is None else f", about {left:.0f} s left"
+        tell(f"{part}, attacker {index + 1} of {total} (seeks the {objective}){rest}")
+        attacker = train_attacker(
+            run.nominal_env,
+            policy,
+            agent,
+            jax.random.fold_in(key, index),
+            objective=objective,
+            iterations=plan.iterations,
+        )
+        # Waiting here keeps the estimate honest: the call itself returns at once.
+        jax.block_until_ready(jax.tree.leaves(attacker))
+        yield TrainedAttacker(f"{objective}-{index // len(OBJECTIVES)}", objective, attacker)
+
+
+def _render(run: _Run, run_dir: Path, tell: Tell) -> list[str]:
+    """Renders for a report, where a missing picture is a note and no failure."""
+    try:
+        films = _films(run, run_dir / "report", tell, seed=0, seconds=RENDER_S)
+    except UserError as error:
+        return [str(error)]
+    return sorted({film.note for film in films.values() if film.note})
+
+
+def _films(
+    run: _Run, folder: Path, tell: Tell, *, seed: int, seconds: float
+) -> dict[str, Rendered]:
+    spec = run.nominal_env.spec
+    key = jax.random.fold_in(held_out_key(), _RENDER_KEY)
+    limit = spec.disturbance.limit if _is_bounded(run) else 1.0
+    pushes: dict[str, Any] = {"sudden": disturbances.Quiet(size=0)}
+    if spec.disturbance.size:
+        pushes["sudden"] = disturbances.sudden(spec, limit)
+    if run.config.agent.disturbance.source == "learned" and _is_bounded(run):
+        pushes["disturber"] = disturbances.Attacker(
+            policy=run.disturbers[seed], magnitude=jnp.float32(limit), limit=limit
+        )
+    return {
+        name: render_rollout(
+            run.nominal_env,
+            run.policies[seed],
+            push,
+            key,
+            folder,
+            name=name,
+            num_steps=min(spec.episode_length, math.ceil(seconds / spec.dt_s)),
+            progress=tell,
+        )
+        for name, push in pushes.items()
+    }
+
+
+def _draw_figures(
+    run_dir: Path, results: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
+) -> None:
+    from hinf_rl.training.logging import read_metrics
+
+    folder = run_dir / "report"
+    log = read_metrics(run_dir / "metrics.jsonl")
+    label = results["algorithm"]
+    for name, draw in (
+        ("survival.png", lambda p: plots.survival_against_force({label: results, **others}, p)),
+        ("attack.png", lambda p: plots.attack_rose(results["per_seed"][0], p)),
+        ("curves.png", lambda p: plots.learning_curves({label: [log]}, p)),
+        ("multiplier.png", lambda p: plots.multiplier_phase([log], p)),
+    ):
+        # An older picture must not pass for this evaluation's.
+        (folder / name).unlink(missing_ok=True)
+        try:
+            draw(folder / name)
+        except plots.NothingToDrawError:
+            continue
+
+
+def _provenance(run_dir: Path) -> dict[str, Any]:
+    from hinf_rl.training.files import read_json
+    from hinf_rl.training.provenance import provenance
+
+    manifest = run_dir / "manifest.json"
+    return {
+        "evaluation": provenance(),
+        "training": read_json(manifest) if manifest.exists() else {},
+    }
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+__all__ = [
+    "RENDER_S",
+    "AttackPlan",
+    "evaluate_run",
+    "read_results",
+    "render_run",
+    "write_report",
+]
