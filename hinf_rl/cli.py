@@ -58,7 +58,8 @@ OUTPUT/table.md and OUTPUT/table.json; the same command again goes on where it s
 _EVALUATE = """Measure a run with the robustness protocol and write its report.
 
   hinf-rl evaluate runs/aliengo
-  hinf-rl evaluate runs/aliengo --quick         a first look in a minute"""
+  hinf-rl evaluate runs/aliengo --quick         a first look in a minute
+  hinf-rl evaluate runs/aliengo --baseline runs/aliengo-nominal"""
 
 _RENDER = """Draw a run's policy under force.
 
@@ -166,6 +167,8 @@ class Evaluate:
     """run directory that `hinf-rl train` made"""
     quick: bool = False
     """few episodes and a small grid"""
+    baseline: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """another run, evaluated before, to draw beside this one"""
     device: Device | None = None
     """where to compute; the best there is if left out"""
 
@@ -173,7 +176,9 @@ class Evaluate:
         """Evaluates and writes the report."""
         from hinf_rl.commands.inspect_run import evaluate
 
-        return evaluate(self.run_directory, quick=self.quick, device=self.device)
+        return evaluate(
+            self.run_directory, quick=self.quick, baseline=self.baseline, device=self.device
+        )
 
 
 @dataclasses.dataclass(frozen=True)

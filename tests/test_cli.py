@@ -88,6 +88,9 @@ def registry(monkeypatch, tmp_path):
         )
         return configs.with_overrides(config, overrides)
 
+    def evaluate_run(path, **options):
+        (path / "called.json").write_text(json.dumps(options, default=str))
+
     def module(name, **content):
         made = types.ModuleType(name)
         for key, value in content.items():
@@ -108,6 +111,7 @@ def registry(monkeypatch, tmp_path):
         hyperparameters=lambda config, default_limit: Numbers(jnp.float32(config.gamma)),
     )
     monkeypatch.chdir(tmp_path)
+    module("hinf_rl.evaluation.report", evaluate_run=evaluate_run, render_run=evaluate_run)
     precision = jax.config.jax_default_matmul_precision
     yield
     jax.config.update("jax_default_matmul_precision", precision)
@@ -223,6 +227,16 @@ def test_train_writes_a_run_that_loads_and_resumes(capsys, tmp_path):
     assert run_directory.load_run("out")[2]["x"].tolist() == [0.25] * 3
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["episode/return"] for line in lines] == [[4], [2], [1], [0.5], [0.25]]
+
+
+def test_evaluate_and_render_pass_their_options_on(capsys, tmp_path):
+    assert run(capsys, "train", "toy", "--output", "out")[0] == 0
+    code, out, _ = run(capsys, "evaluate", "out", "--quick", "--baseline", "other")
+    assert (code, out) == (0, "report: out/report/report.md\n")
+    called = tmp_path / "out" / "called.json"
+    assert json.loads(called.read_text()) == {"quick": True, "baseline": "other"}
+    assert run(capsys, "render", "out")[:2] == (0, "pictures: out/report\n")
+    assert json.loads(called.read_text()) == {}
 
 
 def test_a_signal_gives_its_exit_code_and_says_how_to_go_on(capsys, monkeypatch):

@@ -11,7 +11,7 @@ from hinf_rl.training.provenance import provenance
 
 _NUM_ENVS = 1024
 _NUM_STEPS = 50
-_GL_PROBE = "import mujoco; mujoco.gl_context.GLContext(64, 64).make_current(); print('works')"
+_GL_PROBE = "import mujoco; mujoco.GLContext(64, 64).make_current(); print('works')"
 
 
 def doctor(*, device: str | None) -> int:

@@ -5,13 +5,13 @@ from pathlib import Path
 from hinf_rl.training import devices, run_directory
 
 
-def evaluate(run: Path, *, quick: bool, device: str | None) -> int:
+def evaluate(run: Path, *, quick: bool, baseline: Path | None, device: str | None) -> int:
     """Runs the robustness protocol and writes the report; returns the exit code."""
     run_directory.read_config(run)  # a wrong path is said before anything heavy is imported
     devices.select_device(device)
     from hinf_rl.evaluation.report import evaluate_run
 
-    evaluate_run(run, quick=quick)
+    evaluate_run(run, quick=quick, baseline=baseline)
     print(f"report: {run / 'report' / 'report.md'}")
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hinf_rl.errors import UserError
+from hinf_rl.training.progress import headline
 
 _TAIL = 0.1
 """Share of the log, from its end, that the table averages over."""
@@ -115,9 +116,9 @@ def group_points(
 
 
 def render_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rows as a Markdown table, mean ± standard deviation over the seeds."""
+    """Returns the headline metrics as Markdown, mean ± standard deviation over the seeds."""
     keys = list(rows[0]["settings"])
-    names = sorted({name for row in rows for name in row["metrics"]})
+    names = headline(rows[0]["metrics"])
     lines = [_cells([*keys, *names]), _cells(["---"] * (len(keys) + len(names)))]
     for row in rows:
         metrics = [_spread(row["metrics"].get(name, [])) for name in names]
@@ -166,7 +167,7 @@ def _train_group(group: Group, folder: Path, seeds: int, show: Any) -> int | Non
     # Common random numbers: every point sees the same seeds, so differences are the setting's.
     data = jnp.atleast_1d(loop.seed_keys(config.seed, seeds))
     keys = jnp.tile(data, len(group.configs))
-    numbers = [_hyperparameters(point) for point in group.configs for _ in range(seeds)]
+    numbers = [point for point in map(_hyperparameters, group.configs) for _ in range(seeds)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *numbers)
     run = run_directory.open_run(folder, config, resume=True)
     with run.lock():

@@ -3,15 +3,15 @@
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TextIO
 
-# Shown when an algorithm reports them: the last part of the metric's name, and its label.
+# Shown in this order when an algorithm reports them: last part of the metric's name, and label.
 _SHOWN = {
     "return": "return",
     "task_share": "task",
     "survival": "survival",
-    "velocity_error": "error",
+    "tracking_error": "error",
     "falls_per_1000_steps": "falls/1000",
     "multiplier": "multiplier",
 }
@@ -153,17 +153,22 @@ def describe(record: Mapping[str, Any]) -> str:
         f"{_short(record['env_steps'])} steps",
         f"{_short(record['steps_per_s'])} steps/s",
     ]
-    labels: set[str] = set()
-    for name, row in record.items():
-        label = _SHOWN.get(name.rpartition("/")[2])
-        values = [value for value in row if value is not None] if isinstance(row, list) else []
-        if label and label not in labels and values:
-            labels.add(label)
+    for name, label in headline(record).items():
+        values = [value for value in record[name] if value is not None]
+        if values:
             parts.append(f"{label} {statistics.fmean(values):.3g}")
     skipped = record.get("nonfinite_total", 0)
     if skipped:
         parts.append(f"{skipped:.0f} non-finite left out")
     return "  ".join(parts)
+
+
+def headline(names: Iterable[str]) -> dict[str, str]:
+    """Returns the few metrics that tell how training goes: name to short label, in order."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(name.rpartition("/")[2], name)
+    return {found[last]: label for last, label in _SHOWN.items() if last in found}
 
 
 def format_duration(seconds: float) -> str:
@@ -190,5 +195,6 @@ __all__ = [
     "SilentProgress",
     "describe",
     "format_duration",
+    "headline",
     "make_progress",
 ]
