@@ -7,12 +7,15 @@ in a hidden directory that is renamed when complete, so a killed save leaves not
 like a checkpoint.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from hinf_rl.types import PyTree
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
+_METADATA_BYTES = 200_000
 
 
 class DamagedCheckpointError(Exception):
@@ -124,17 +128,15 @@ def select_seed(carry: PyTree, index: int) -> PyTree:
 
 def _write(path: Path, step: int, carry: PyTree, identity: Mapping[str, Any]) -> None:
     leaves = {name: _host(leaf) for name, leaf in _named_leaves(carry).items()}
-    # A margin of a fifth covers the metadata; failing here costs less than a torn write.
-    needed = sum(array.nbytes for array in leaves.values()) * 6 // 5
+    # Compressed or not, with metadata; failing here costs less than a torn write.
+    needed = sum(array.nbytes for array in leaves.values()) * 6 // 5 + _METADATA_BYTES
     if shutil.disk_usage(path.parent).free < needed:
-        raise UserError(
-            f"cannot save checkpoint {step}: no space left on the disk ({needed / 1e6:.0f} MB "
-            "needed); free some and run again with --resume"
-        )
+        raise OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB needed")
     path.mkdir()
     # Orbax refuses arrays without elements; the manifest alone brings them back.
     full = {f"{i:05d}": array for i, array in enumerate(leaves.values()) if array.size}
-    _orbax().save((path / _ARRAYS).absolute(), full)
+    with _silent_absl():
+        _orbax().save((path / _ARRAYS).absolute(), full)
     manifest = {
         "format": _FORMAT,
         "step": step,
@@ -276,6 +278,18 @@ def _orbax() -> Any:
     import orbax.checkpoint as ocp
 
     return ocp.PyTreeCheckpointer()
+
+
+@contextlib.contextmanager
+def _silent_absl() -> Iterator[None]:
+    """Keeps Orbax's threads from printing a traceback of the error that is raised anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _remove_leftovers(directory: Path) -> None:

@@ -73,8 +73,8 @@ def disk_errors(action: str) -> Iterator[None]:
     except Exception as error:
         if _is_full(error):
             raise UserError(
-                f"cannot {action}: no space left on the disk; free some and run the same "
-                "command again (what was saved before is intact)"
+                f"cannot {action}: no space left on the disk; free some, then go on with "
+                "--resume (what was saved before is intact)"
             ) from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise UserError(
