@@ -72,17 +72,19 @@ class Continuous:
       magnitude: [E] or [] length of the force, in the spec's unit.
       size: number of components D.
       hold_steps: control steps between two draws.
+      num_streams: rows i and i + num_streams are pushed in the same directions; None: no two are.
       fill_ball: draw uniformly from the ball of radius `magnitude` instead of its surface.
     """
 
     magnitude: Array
     size: int = struct.field(pytree_node=False)
     hold_steps: int = struct.field(pytree_node=False)
+    num_streams: int | None = struct.field(pytree_node=False, default=None)
     fill_ball: bool = struct.field(pytree_node=False, default=False)
 
     def init(self, key: Array, num_envs: int) -> Array:
         """Returns [E] keys."""
-        return row_keys(key, num_envs)
+        return row_keys(key, num_envs, self.num_streams)
 
     def sample(self, state: Array, observation: dict[str, Array], t: Array) -> Array:
         """Returns the [E, D] force of step `t`."""
@@ -110,6 +112,7 @@ class Sudden:
       hold_steps: control steps that a push lasts.
       period_steps: control steps from one push to the next.
       first_step: control step at which the first push starts.
+      num_streams: rows i and i + num_streams are pushed in the same directions; None: no two are.
     """
 
     magnitude: Array
@@ -117,10 +120,11 @@ class Sudden:
     hold_steps: int = struct.field(pytree_node=False)
     period_steps: int = struct.field(pytree_node=False)
     first_step: int = struct.field(pytree_node=False)
+    num_streams: int | None = struct.field(pytree_node=False, default=None)
 
     def init(self, key: Array, num_envs: int) -> Array:
         """Returns [E] keys."""
-        return row_keys(key, num_envs)
+        return row_keys(key, num_envs, self.num_streams)
 
     def sample(self, state: Array, observation: dict[str, Array], t: Array) -> Array:
         """Returns the [E, D] force of step `t`."""
@@ -196,17 +200,24 @@ class Blocks:
         return jnp.concatenate(forces)
 
 
-def continuous(spec: EnvSpec, magnitude: Array | float, *, fill_ball: bool = False) -> Continuous:
+def continuous(
+    spec: EnvSpec,
+    magnitude: Array | float,
+    *,
+    num_streams: int | None = None,
+    fill_ball: bool = False,
+) -> Continuous:
     """Returns the continuous force of an environment, redrawn every `HOLD_S` seconds."""
     return Continuous(
         magnitude=jnp.asarray(magnitude, jnp.float32),
         size=_size(spec),
         hold_steps=_steps(HOLD_S, spec),
+        num_streams=num_streams,
         fill_ball=fill_ball,
     )
 
 
-def sudden(spec: EnvSpec, magnitude: Array | float) -> Sudden:
+def sudden(spec: EnvSpec, magnitude: Array | float, *, num_streams: int | None = None) -> Sudden:
     """Returns the sudden pushes of an environment: `HOLD_S` long, every `PERIOD_S` seconds."""
     return Sudden(
         magnitude=jnp.asarray(magnitude, jnp.float32),
@@ -214,6 +225,7 @@ def sudden(spec: EnvSpec, magnitude: Array | float) -> Sudden:
         hold_steps=_steps(HOLD_S, spec),
         period_steps=_steps(PERIOD_S, spec),
         first_step=_steps(FIRST_PUSH_S, spec),
+        num_streams=num_streams,
     )
 
 
@@ -232,11 +244,12 @@ def radial_clip(force: Array, limit: Array | float) -> Array:
     return force * scale[..., None]
 
 
-def row_keys(key: Array, num_rows: int) -> Array:
-    """Returns [E] keys; row i depends on `key` and i only, not on the number of rows."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-        key, jnp.arange(num_rows, dtype=jnp.uint32)
-    )
+def row_keys(key: Array, num_rows: int, num_streams: int | None = None) -> Array:
+    """Returns [E] keys; row i depends on `key` and on i modulo `num_streams` only."""
+    rows = jnp.arange(num_rows, dtype=jnp.uint32)
+    if num_streams is not None:
+        rows %= jnp.uint32(num_streams)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
 def _fold(keys: Array, number: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from hinf_rl.envs.api import Env, EnvSpec
 from hinf_rl.errors import UserError
 from hinf_rl.evaluation import disturbances
-from hinf_rl.evaluation.record import EpisodeRecord, Intensity
+from hinf_rl.evaluation.record import Intensity
 from hinf_rl.evaluation.rollout import Evaluator, Progress
 from hinf_rl.evaluation.summary import cell_of, gain_of
 from hinf_rl.types import Array
@@ -91,9 +91,10 @@ class TrainedAttacker(NamedTuple):
     policy: Any
 
 
-class _Cell(NamedTuple):
-    name: str
-    labels: dict[str, Any]
+class _Group(NamedTuple):
+    """Cells that differ in size only: one disturbance whose rows are cell after cell."""
+
+    cells: dict[str, dict[str, Any]]  # labels by name
     disturbance: Any
 
 
@@ -145,18 +146,13 @@ def run_protocol(
     _check_attackers(attackers)
     evaluator = _evaluator(env)
     spec, key = evaluator.env.spec, held_out_key(key)
-    cells = list(_cells(spec, config, attackers))
-    records = _run_cells(evaluator, policy, cells, config, key, _teller(progress, "grid"))
-    done = {
-        cell.name: cell_of(record, **cell.labels)
-        for cell, record in zip(cells, records, strict=True)
-    }
+    groups = list(_groups(spec, config, attackers))
+    done = _run_groups(evaluator, policy, groups, config, key, _teller(progress, "grid"))
     if randomised_env is not None:
-        randomised = _evaluator(randomised_env)
-        quiet = _quiet(randomised.env.spec, "randomised")
+        evaluator = _evaluator(randomised_env)
+        quiet = _quiet(evaluator.env.spec, "randomised")
         tell = _teller(progress, "randomised")
-        (record,) = _run_cells(randomised, policy, [quiet], config, key, tell)
-        done["randomised"] = cell_of(record, **quiet.labels)
+        done |= _run_groups(evaluator, policy, [quiet], config, key, tell)
     return _results(spec, config, done)
 
 
@@ -195,60 +191,74 @@ def _describe(spec: EnvSpec, config: ProtocolConfig) -> dict[str, Any]:
     }
 
 
-def _cells(
+def _groups(
     spec: EnvSpec, config: ProtocolConfig, attackers: Sequence[TrainedAttacker]
-) -> Iterator[_Cell]:
+) -> Iterator[_Group]:
     """The cells of the nominal environment; "nominal" comes first."""
     yield _quiet(spec, "nominal")
     if spec.disturbance.size == 0:
         return
-    reference = _reference(spec, config)
+    reference, count = _reference(spec, config), config.num_envs
     for kind, make, fractions in (
         ("continuous", disturbances.continuous, config.continuous_fractions),
         ("sudden", disturbances.sudden, config.sudden_fractions),
     ):
-        for fraction in fractions:
-            labels = {"kind": kind, "fraction": fraction, "magnitude": fraction * reference}
-            yield _Cell(f"{kind}-{fraction:g}", labels, make(spec, fraction * reference))
-    limit = spec.disturbance.limit
-    trained_limit = limit if 0 < limit < math.inf else reference
+        cells = _labels(kind, kind, fractions, reference)
+        yield _Group(cells, make(spec, _sizes(fractions, reference, count), num_streams=count))
+    limit, fractions = spec.disturbance.limit, config.attack_fractions
     for attacker in attackers:
-        for fraction in config.attack_fractions:
-            labels = {
-                "kind": "deliberate",
-                "fraction": fraction,
-                "magnitude": fraction * reference,
-                "attacker": attacker.name,
-                "objective": attacker.objective,
-            }
-            push = disturbances.Attacker(
-                policy=attacker.policy,
-                magnitude=jnp.float32(fraction * reference),
-                limit=trained_limit,
-            )
-            yield _Cell(f"{attacker.name}-{fraction:g}", labels, push)
+        cells = _labels(attacker.name, "deliberate", fractions, reference)
+        for labels in cells.values():
+            labels |= {"attacker": attacker.name, "objective": attacker.objective}
+        push = disturbances.Attacker(
+            policy=attacker.policy,
+            magnitude=_sizes(fractions, reference, count),
+            limit=limit if 0 < limit < math.inf else reference,
+        )
+        yield _Group(cells, push)
 
 
-def _quiet(spec: EnvSpec, kind: str) -> _Cell:
+def _quiet(spec: EnvSpec, kind: str) -> _Group:
     labels = {"kind": kind, "fraction": 0.0, "magnitude": 0.0}
-    return _Cell(kind, labels, disturbances.Quiet(size=spec.disturbance.size))
+    return _Group({kind: labels}, disturbances.Quiet(size=spec.disturbance.size))
+
+
+def _labels(
+    name: str, kind: str, fractions: Sequence[float], reference: float
+) -> dict[str, dict[str, Any]]:
+    return {
+        f"{name}-{fraction:g}": {
+            "kind": kind,
+            "fraction": fraction,
+            "magnitude": fraction * reference,
+        }
+        for fraction in fractions
+    }
+
+
+def _sizes(fractions: Sequence[float], reference: float, count: int) -> Array:
+    """[F * count] sizes, `count` rows of each fraction."""
+    return jnp.repeat(reference * jnp.array(fractions, jnp.float32), count)
 
 
 def _evaluator(env: Env | Evaluator) -> Evaluator:
     return env if isinstance(env, Evaluator) else Evaluator(env)
 
 
-def _run_cells(
+def _run_groups(
     evaluator: Evaluator,
     policy: Any,
-    cells: Sequence[_Cell],
+    groups: Sequence[_Group],
     config: ProtocolConfig,
     key: Array,
     progress: Progress | None,
-) -> list[EpisodeRecord]:
+) -> dict[str, dict[str, Any]]:
+    """Runs all cells of all groups in one batch and returns them by name."""
     count = config.num_envs
+    cells = {name: labels for group in groups for name, labels in group.cells.items()}
     blocks = disturbances.Blocks(
-        parts=tuple(cell.disturbance for cell in cells), counts=(count,) * len(cells)
+        parts=tuple(group.disturbance for group in groups),
+        counts=tuple(count * len(group.cells) for group in groups),
     )
     record = evaluator(
         policy,
@@ -258,7 +268,10 @@ def _run_cells(
         num_starts=count,
         progress=progress,
     )
-    return [record.rows(i * count, (i + 1) * count) for i in range(len(cells))]
+    return {
+        name: cell_of(record.rows(i * count, (i + 1) * count), **labels)
+        for i, (name, labels) in enumerate(cells.items())
+    }
 
 
 def _reference(spec: EnvSpec, config: ProtocolConfig) -> float:
@@ -274,6 +287,9 @@ def _reference(spec: EnvSpec, config: ProtocolConfig) -> float:
 
 def _check_attackers(attackers: Sequence[TrainedAttacker]) -> None:
     names = [attacker.name for attacker in attackers]
+    taken = {"nominal", "randomised", "continuous", "sudden"} & set(names)
+    if taken:
+        raise UserError(f"an attacker must not be called {taken.pop()!r}, like a scripted cell")
     if len(set(names)) < len(names):
         raise UserError(f"attackers need different names, got {', '.join(names)}")
     for attacker in attackers:

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hinf_rl.envs.api import Env, State
 from hinf_rl.errors import UserError
@@ -65,8 +64,7 @@ class Evaluator:
                 f"{num_steps} and {num_starts}"
             )
         key_env, key_force = jax.random.split(key)
-        starts = row_keys(key_env, num_starts)
-        state = self._reset(starts[np.arange(num_envs) % num_starts])
+        state = self._reset(row_keys(key_env, num_envs, num_starts))
         tally = empty_tally(state)
         force_state = disturbance.init(key_force, num_envs)
         begin = time.monotonic()

@@ -112,6 +112,15 @@ def test_blocks_hand_each_part_its_own_observations():
     np.testing.assert_array_equal(force, seen["policy"])
 
 
+def test_rows_of_one_stream_are_pushed_alike(hazard_env):
+    spec = hazard_env().spec
+    size = jnp.array([1.0, 1.0, 4.0, 4.0])
+    for make in (disturbances.continuous, disturbances.sudden):
+        force = _forces(make(spec, size, num_streams=2), 4, 45)
+        np.testing.assert_allclose(force[:, 2:], 4.0 * force[:, :2], rtol=1e-5)
+        assert np.abs(force[:, 0] - force[:, 1]).max() > 0.1
+
+
 def test_bad_input_is_named(hazard_env):
     with pytest.raises(UserError, match="takes no disturbance"):
         disturbances.sudden(hazard_env(size=0).spec, 1.0)

@@ -201,6 +201,9 @@ def test_bad_attackers_are_named(hazard_env, idle_policy):
     twice = [_attacker("a", [1.0, 0, 0])] * 2
     with pytest.raises(UserError, match="different names"):
         protocol.run_protocol(hazard_env(), idle_policy, twice)
+    scripted = [_attacker("sudden", [1.0, 0, 0])]
+    with pytest.raises(UserError, match="like a scripted cell"):
+        protocol.run_protocol(hazard_env(), idle_policy, scripted)
     odd = [_attacker("a", [1.0, 0, 0], "chaos")]
     with pytest.raises(UserError, match="chaos"):
         protocol.run_protocol(hazard_env(), idle_policy, odd)
