@@ -1,9 +1,11 @@
 """Multilayer perceptrons: the players' means and the critic."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from hinf_rl.errors import unknown_name
 from hinf_rl.types import Array
@@ -44,9 +46,34 @@ class MLP(nn.Module):
             )(x)
         activation = ACTIVATIONS[self.activation]
         for width in self.hidden:
-            x = activation(nn.Dense(width, kernel_init=nn.initializers.orthogonal(2**0.5))(x))
-        last = nn.initializers.orthogonal(self.final_scale)
+            x = activation(nn.Dense(width, kernel_init=orthogonal(2**0.5))(x))
+        last = orthogonal(self.final_scale)
         return nn.Dense(self.size, kernel_init=last)(x)
+
+
+def orthogonal(scale: float) -> Callable[..., Array]:
+    """Initialiser: `scale` times a uniformly random matrix with orthonormal columns (or rows).
+
+    Gram-Schmidt on Gaussian columns, each cleaned twice, which keeps float32 orthogonality.
+    Not LAPACK's QR: networks initialised side by side under `vmap` make batched QR calls, and
+    two of them at once can wait for each other for ever on a CPU with few cores.
+    """
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        rows, columns = shape
+        draw = jax.random.normal(key, (max(shape), min(shape)), dtype)
+
+        def clean(index: Array, basis: Array) -> Array:
+            column = jax.lax.dynamic_index_in_dim(draw, index, axis=1, keepdims=False)
+            # Columns not yet reached are zero and take nothing away.
+            for _ in range(2):
+                column = column - basis @ (basis.T @ column)
+            return basis.at[:, index].set(column / jnp.linalg.norm(column))
+
+        basis = jax.lax.fori_loop(0, min(shape), clean, jnp.zeros_like(draw))
+        return scale * (basis if rows >= columns else basis.T)
+
+    return init
 
 
 def check_activation(name: str) -> None:
@@ -55,4 +82,4 @@ def check_activation(name: str) -> None:
         raise unknown_name("activation", name, ACTIVATIONS)
 
 
-__all__ = ["ACTIVATIONS", "MLP", "check_activation"]
+__all__ = ["ACTIVATIONS", "MLP", "check_activation", "orthogonal"]
