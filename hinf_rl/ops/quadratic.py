@@ -8,6 +8,18 @@ features, which takes the sampling noise out of them; neither knows the system.
 
 All arithmetic is float32, so states are whitened, every feature is scaled to unit root mean
 square, and the solution is refined against the residual of the data.
+
+The step rule for the simultaneous game: each iteration fits `lstd` with the noise of both players,
+takes advantages at GAE lambda 0, and moves both gains by `gain_update`, the actor 0.5 and the
+disturber 0.05 of the way. The actor must be the faster one: with the exact model, from the LQR
+gain and no disturbance, all of 64 systems converge at 1.05, 1.1, 1.2 and 2 times the optimal level
+(at most 170 iterations to 0.5 %); a disturber four times as fast as the actor fails on a third of
+34 systems at 1.2 times. From samples (512 x 50 steps, noise 0.3) the gains end within 5e-5 of the
+saddle point; GAE lambda 0.95, or no noise terms, leaves up to 1e-3.
+
+An unstable system cannot start from zero gains at the final discount, where the temporal
+difference equation has another solution. Let 1 - discount fall from 0.5 to 0.01 first, over eight
+stages of four actor steps each.
 """
 
 import jax
@@ -61,8 +73,9 @@ def lstd(
 
     With `noise_t` the temporal difference is modelled as noise terms (noise_i x_j and centred
     noise_i noise_j) instead of being averaged out; for a linear-quadratic system the fit is then
-    exact from finitely many samples. Source: LSTD (Bradtke and Barto, 1996) and the
-    LSTD-Q form of the natural actor-critic (Peters and Schaal, 2008).
+    exact from finitely many samples. Samples that do not count must still be finite.
+    Source: LSTD (Bradtke and Barto, 1996) and its form with compatible features in the natural
+    actor-critic (Peters and Schaal, 2008).
 
     Args:
       x_t: [N, n] states.
@@ -84,8 +97,8 @@ def lstd(
     if noise_t is not None:
         noise = noise_t / _rms(noise_t, weight)
         pure = quadratic_features(noise)[:, :-1]
-        centred = pure - jnp.sum(weight[:, None] * pure, axis=0) / _count(weight)
-        nuisance = jnp.concatenate([_products(noise, y_t), centred], axis=-1)
+        mean = jnp.sum(weight[:, None] * pure, axis=0, keepdims=True) / _count(weight)
+        nuisance = jnp.concatenate([_products(noise, y_t), pure - mean], axis=-1)
         instruments = jnp.concatenate([instruments, nuisance], axis=-1)
         difference = jnp.concatenate([difference, nuisance], axis=-1)
     solution = _solve(instruments, difference, r_t, weight, ridge)
@@ -129,9 +142,9 @@ def gaussian_gain_step(
     features = jnp.concatenate(blocks, axis=-1)
     solution = _solve(features, features, advantage[:, None], weight, ridge)[:, 0]
     slope = solution[: size * num_states].reshape(size, num_states)
-    direction = jnp.matmul(slope, whitener.T, precision=_EXACT) / scale[:, None]
+    direction = jnp.matmul(slope, whitener.T, precision=_EXACT) / scale.T
     rows, columns = jnp.triu_indices(size)
-    bend = solution[size * num_states :][: rows.size] / (scale[rows] * scale[columns])
+    bend = solution[size * num_states :][: rows.size] / (scale[0, rows] * scale[0, columns])
     upper = jnp.zeros((size, size), x.dtype).at[rows, columns].set(bend)
     return direction, -0.5 * (upper + upper.T)
 
@@ -166,10 +179,13 @@ def gain_update(
     is_finite = jnp.all(jnp.isfinite(direction)) & jnp.all(jnp.isfinite(curvature))
     eye = jnp.eye(curvature.shape[-1], dtype=curvature.dtype)
     values, vectors = jnp.linalg.eigh(jnp.where(is_finite, curvature, eye))
+    direction = jnp.where(is_finite, direction, 0.0)
     values = jnp.abs(values)
-    tiny = jnp.finfo(curvature.dtype).tiny
-    values = jnp.maximum(values, jnp.maximum(1e-3 * jnp.max(values), min_curvature) + tiny)
-    rotated = jnp.matmul(vectors.T, jnp.where(is_finite, direction, 0.0), precision=_EXACT)
+    # The last floor keeps the division finite; the limit on the change has long taken over there.
+    floor = jnp.maximum(1e-3 * jnp.max(values), 1e-6 * jnp.linalg.norm(direction))
+    values = jnp.maximum(values, jnp.maximum(floor, min_curvature))
+    values = jnp.where(values > 0, values, 1.0)
+    rotated = jnp.matmul(vectors.T, direction, precision=_EXACT)
     change = jnp.matmul(vectors, rotated / values[:, None], precision=_EXACT) * (0.5 * step)
     limit = max_relative_change * (1.0 + jnp.linalg.norm(gain))
     length = jnp.linalg.norm(change)
@@ -182,8 +198,8 @@ def _count(weight: Array) -> Array:
 
 
 def _rms(value: Array, weight: Array) -> Array:
-    """Root mean square of each column of [N, k], [k]; 1 where a column is all zero."""
-    rms = jnp.sqrt(jnp.sum(weight[:, None] * value**2, axis=0) / _count(weight))
+    """Root mean square of each column of [N, k], [1, k]; 1 where a column is all zero."""
+    rms = jnp.sqrt(jnp.sum(weight[:, None] * value**2, axis=0, keepdims=True) / _count(weight))
     return jnp.where(rms > 0, rms, 1.0)
 
 
@@ -196,7 +212,7 @@ def _whitener(x: Array, weight: Array) -> Array:
     # A direction that the samples hardly visit is left small rather than blown up to noise.
     values = jnp.maximum(values, 1e-5 * jnp.max(values))
     safe_values = jnp.where(values > 0, values, 1.0)
-    return vectors / jnp.sqrt(safe_values) / scale[:, None]
+    return vectors / jnp.sqrt(safe_values)[None, :] / scale.T
 
 
 def _products(left: Array, right: Array) -> Array:
@@ -246,7 +262,7 @@ def _solve(
 
     start = jnp.zeros((features.shape[-1], target.shape[-1]), features.dtype)
     solution, _ = jax.lax.scan(refine, start, length=1 + _REFINEMENTS)
-    return solution / scale[:, None]
+    return solution / scale.T
 
 
 __all__ = [
