@@ -1,18 +1,25 @@
-"""Native MuJoCo physics inside JAX: a threaded batch behind one pure callback.
+"""Native MuJoCo physics inside JAX: a threaded batch behind one callback.
 
 The step is a pure function of its arguments: what the host side keeps (a `mujoco.batch.Batch`
 and the parameter rows last written to it) is a cache that never changes a result. Results are
 bit-identical at any thread count.
 """
 
+# MuJoCo's compiled module carries no types.
+# pyright: reportAttributeAccessIssue=false
+
+import contextlib
+import functools
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch
 
 from hinf_rl.errors import UserError
@@ -38,7 +45,8 @@ class PhysicsState(NamedTuple):
       qpos: [nq] generalised positions (m, rad, unit quaternions).
       qvel: [nv] generalised velocities (m/s, rad/s).
       warmstart: [nv] solver start; part of the state, or a resumed run would differ.
-      nonfinite: [] float32, 1 where the last step diverged and the engine reset it.
+      nonfinite: [] float32, 1 where the engine warned during the last step: the simulation
+        diverged and was reset, got a control that is not finite, or ran out of contact memory.
     """
 
     qpos: Array
@@ -47,12 +55,17 @@ class PhysicsState(NamedTuple):
     nonfinite: Array
 
 
-# MuJoCo warnings that mean a diverged simulation, which the engine silently resets.
-_DIVERGED = [
-    int(mujoco.mjtWarning.mjWARN_BADQPOS),
-    int(mujoco.mjtWarning.mjWARN_BADQVEL),
-    int(mujoco.mjtWarning.mjWARN_BADQACC),
-]
+# State that a step may change and `PhysicsState` does not hold.
+_HIDDEN_STATE = (
+    mujoco.mjtState.mjSTATE_ACT.value
+    | mujoco.mjtState.mjSTATE_HISTORY.value
+    | mujoco.mjtState.mjSTATE_PLUGIN.value
+    | mujoco.mjtState.mjSTATE_PLASTIC.value
+)
+# Batches of different sizes that one physics keeps; training and evaluation need a few.
+_MAX_BATCHES = 8
+# The engine's log settings belong to the process, so steps take turns; each uses all threads.
+_ENGINE = threading.Lock()
 
 
 class NativePhysics:
@@ -66,7 +79,8 @@ class NativePhysics:
       num_threads: simulation threads; 0 uses all cores.
 
     Raises:
-      UserError: a field, an index or the body does not exist.
+      UserError: a field, an index or the body does not exist, or the model has state that
+        `PhysicsState` does not hold.
     """
 
     def __init__(
@@ -82,10 +96,10 @@ class NativePhysics:
         self.num_parameters = sum(len(field.indices) for field in self.fields)
         self._body = _body_id(model, force_body)
         self._num_threads = num_threads
+        _check_state(model)
         for field in self.fields:
             _check_field(model, field)
-        self._batches: dict[int, _HostBatch] = {}
-        self._lock = threading.Lock()
+        self._batches: OrderedDict[int, _HostBatch] = OrderedDict()
 
     def nominal_parameters(self) -> np.ndarray:
         """Returns the model's own values of `fields`, [num_parameters] float32."""
@@ -123,41 +137,46 @@ class NativePhysics:
           The state after the last substep. Works under `vmap`, nested too: leading axes are
           flattened into one batch.
         """
-        shapes = PhysicsState(
-            *(jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in state[:3]),
-            nonfinite=jax.ShapeDtypeStruct((), jnp.float32),
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), state)
+
+        def in_place(context: Any, out: PhysicsState, *arguments: Any) -> None:
+            del context
+            result = self._host_step(num_substeps, *map(np.asarray, arguments))
+            for target, value in zip(out, result, strict=True):
+                np.asarray(target)[...] = value
+
+        def copied(*arguments: Any) -> PhysicsState:
+            return PhysicsState(*self._host_step(num_substeps, *map(np.asarray, arguments)))
+
+        arguments = (state.qpos, state.qvel, state.warmstart, ctrl, force, parameters)
+        # On a CPU the callback works on XLA's own buffers. `pure_callback` would copy them into
+        # new arrays on XLA's thread pool, which waits for this very callback: with few cores and
+        # thousands of rows that is a deadlock. Accelerators need the copy to the host.
+        return jax.lax.platform_dependent(
+            *arguments,
+            cpu=buffer_callback(in_place, shapes, vmap_method="broadcast_all"),
+            default=functools.partial(
+                jax.pure_callback, copied, shapes, vmap_method="broadcast_all"
+            ),
         )
 
-        def host(*arguments: Any) -> PhysicsState:
-            return self._host_step(num_substeps, *arguments)
-
-        return jax.pure_callback(
-            host,
-            shapes,
-            state.qpos,
-            state.qvel,
-            state.warmstart,
-            ctrl,
-            force,
-            parameters,
-            vmap_method="broadcast_all",
-        )
-
-    def _host_step(self, num_substeps: int, *arguments: Any) -> PhysicsState:
-        qpos, qvel, warmstart, ctrl, force, parameters = (np.asarray(a) for a in arguments)
-        lead = qpos.shape[:-1]
+    def _host_step(self, num_substeps: int, *arguments: np.ndarray) -> list[Any]:
+        """Steps arrays with any leading axes as one batch."""
+        lead = arguments[0].shape[:-1]
         count = int(np.prod(lead, dtype=np.int64))
+        rows = [array.reshape((count, *array.shape[len(lead) :])) for array in arguments]
+        with _ENGINE, _quiet():
+            result = self._batch(count).step(num_substeps, *rows)
+        return [leaf.reshape(lead + leaf.shape[1:]) for leaf in result]
 
-        def flat(array: np.ndarray) -> np.ndarray:
-            return array.reshape((count, *array.shape[len(lead) :]))
-
-        with self._lock:
-            if count not in self._batches:
-                self._batches[count] = _HostBatch(self, count)
-            result = self._batches[count].step(
-                num_substeps, *map(flat, (qpos, qvel, warmstart, ctrl, force, parameters))
-            )
-        return PhysicsState(*(leaf.reshape(lead + leaf.shape[1:]) for leaf in result))
+    def _batch(self, count: int) -> "_HostBatch":
+        """The batch of `count` rows; the one unused for longest makes room for a new one."""
+        if count not in self._batches:
+            self._batches[count] = _HostBatch(self, count)
+        self._batches.move_to_end(count)
+        if len(self._batches) > _MAX_BATCHES:
+            self._batches.popitem(last=False)
+        return self._batches[count]
 
 
 class _HostBatch:
@@ -172,8 +191,6 @@ class _HostBatch:
         self._force = (
             None if physics._body is None else self._batch.bind("xfrc_applied")[:, physics._body]
         )
-        nominal = physics.nominal_parameters()
-        self._written = np.broadcast_to(nominal, (count, nominal.size)).copy()
         self._targets = []
         start = 0
         for field in physics.fields:
@@ -184,10 +201,11 @@ class _HostBatch:
         self._needs_constants = any(
             field.name in mujoco.MjModel._setconst_inputs for field in physics.fields
         )
-        if self._needs_constants:
-            # Every row's derived constants come from the same routine, whether its parameters
-            # are nominal or not: else a row's result would depend on what it held before.
-            self._batch.set_const()
+        # Every row starts from float32 parameters and constants derived from them, nominal or
+        # not: else a row's result would depend on what it held before.
+        nominal = physics.nominal_parameters()
+        self._written = np.full((count, nominal.size), np.nan, np.float32)
+        self._write_parameters(np.broadcast_to(nominal, self._written.shape))
 
     def step(
         self,
@@ -203,7 +221,8 @@ class _HostBatch:
         self._qpos[:], self._qvel[:], self._warmstart[:] = qpos, qvel, warmstart
         if self._force is not None:
             self._force[:] = force
-        before = self._diverged()
+        # The engine resets a diverged simulation's counter with it: only a cleared one can tell.
+        self._batch.warning[:] = 0
         if ctrl.ndim == 2:
             self._ctrl[:] = ctrl
             self._batch.step(nstep=num_substeps)
@@ -211,16 +230,13 @@ class _HostBatch:
             for substep in range(num_substeps):
                 self._ctrl[:] = ctrl[:, substep]
                 self._batch.step()
-        diverged = self._diverged() > before
+        warned = self._batch.warning[:, :, 1].any(axis=1)
         return (
             self._qpos.astype(np.float32),
             self._qvel.astype(np.float32),
             self._warmstart.astype(np.float32),
-            diverged.astype(np.float32),
+            warned.astype(np.float32),
         )
-
-    def _diverged(self) -> np.ndarray:
-        return self._batch.warning[:, _DIVERGED, 1].sum(axis=1)
 
     def _write_parameters(self, parameters: np.ndarray) -> None:
         changed = np.flatnonzero((parameters != self._written).any(axis=1))
@@ -233,6 +249,22 @@ class _HostBatch:
             self._batch.set_const(changed.astype(np.int32))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the engine's warnings off the terminal and out of a file in the user's directory.
+
+    They reach the caller as `nonfinite`. The settings are the process's own, so they are put
+    back after the step; enter it with `_ENGINE` held.
+    """
+    before, silent = mujoco.MjLogConfig.get(), mujoco.MjLogConfig.get()
+    silent.logto_console = silent.logto_file = False
+    mujoco.MjLogConfig.set(silent)
+    try:
+        yield
+    finally:
+        mujoco.MjLogConfig.set(before)
+
+
 def _body_id(model: mujoco.MjModel, name: str | None) -> int | None:
     if name is None:
         return None
@@ -240,6 +272,14 @@ def _body_id(model: mujoco.MjModel, name: str | None) -> int | None:
     if index < 0:
         raise UserError(f"the model has no body named {name!r} to push")
     return index
+
+
+def _check_state(model: mujoco.MjModel) -> None:
+    if mujoco.mj_stateSize(model, _HIDDEN_STATE):
+        raise UserError(
+            "the model has state beyond positions and velocities (actuator activations, delays or "
+            "plugins), which would be lost between steps; use actuators and sensors without it"
+        )
 
 
 def _check_field(model: mujoco.MjModel, field: ModelField) -> None:
