@@ -79,7 +79,7 @@ def _reading(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Protocol `{protocol['name']}`: {protocol['num_envs']} episodes of {duration_s:g} s per "
         f"cell and seed, from held-out keys, the policy's mean action. Brackets: 95 % intervals "
-        f"{source}. A fallen robot stays down and earns nothing for the rest of the episode."
+        f"{source}. What falls stays down and earns nothing for the rest of the episode."
     )
     errors = list(results["cells"]["nominal"]["tracking"])
     if errors:
@@ -96,8 +96,20 @@ def _reading(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"**{lost} episodes were lost to numbers that are not finite; they count as falls.**"
     if "deliberate-1" not in results["cells"]:
         yield "No attacker was trained: the row of the deliberate disturbance is missing."
+    else:
+        yield from _weak_attackers(results["cells"])
     for note in results.get("notes", ()):
         yield f"Note: {note}."
+
+
+def _weak_attackers(cells: Mapping[str, Any]) -> Iterator[str]:
+    """A trained attacker that does less harm than chance has not found the worst case."""
+    trained, random = cells["deliberate-1"]["survival"][0], cells["continuous-1"]["survival"][0]
+    if trained > random:
+        yield (
+            f"The attackers left more survivors ({trained:.3f}) than random forces of the same "
+            f"size ({random:.3f}): they are no worst case yet; train more of them, or longer."
+        )
 
 
 def _pictures(folder: Path) -> Iterator[str]:

@@ -64,7 +64,7 @@ def merge_results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Merges the results of one training arm over its seeds; intervals then speak of training.
 
     Survival is resampled over seeds and over the episodes within each, the other measures over
-    the seeds' means. Attacks stay out: their attackers differ from seed to seed, and the worst
+    the seeds' means. A single seed keeps its intervals over episodes. Attacks stay out: their attackers differ from seed to seed, and the worst
     of each seed is already the cell "deliberate".
 
     Args:
@@ -103,6 +103,8 @@ def as_json(interval: Interval) -> list[float]:
 
 
 def _merge_cells(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len(cells) == 1:  # nothing to resample: the intervals over its episodes are all there is
+        return {**cells[0], "survival_per_seed": [cells[0]["survival"][0]]}
     merged = {name: cells[0][name] for name in ("kind", "fraction", "magnitude")}
     for name in ("num_episodes", "num_survived", "num_nonfinite"):
         merged[name] = sum(cell[name] for cell in cells)
@@ -119,8 +121,6 @@ def _merge_cells(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _merge_survival(cells: Sequence[Mapping[str, Any]]) -> list[float]:
-    if len(cells) == 1:
-        return list(cells[0]["survival"])
     lengths = {cell["num_episodes"] for cell in cells}
     if len(lengths) > 1:
         return as_json(bootstrap_interval([cell["survival"][0] for cell in cells]))

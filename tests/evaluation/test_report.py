@@ -164,6 +164,17 @@ def test_a_row_by_hand(tmp_path):
     )
 
 
+def test_attackers_weaker_than_chance_are_owned_up_to():
+    cells = {
+        "deliberate-1": {"survival": [0.9, 0.8, 1.0]},
+        "continuous-1": {"survival": [0.5, 0.4, 0.6]},
+    }
+    (line,) = markdown._weak_attackers(cells)
+    assert "0.900" in line and "no worst case yet" in line
+    cells["deliberate-1"]["survival"][0] = 0.5
+    assert not list(markdown._weak_attackers(cells))
+
+
 def test_bad_plans_are_named():
     with pytest.raises(UserError, match="iterations"):
         report.AttackPlan(iterations=0)
