@@ -64,8 +64,9 @@ def merge_results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Merges the results of one training arm over its seeds; intervals then speak of training.
 
     Survival is resampled over seeds and over the episodes within each, the other measures over
-    the seeds' means. A single seed keeps its intervals over episodes. Attacks stay out: their attackers differ from seed to seed, and the worst
-    of each seed is already the cell "deliberate".
+    the seeds' means. A single seed keeps its intervals over episodes. Attacks stay out: their
+    attackers differ from seed to seed, and the worst of each seed is already the cell
+    "deliberate".
 
     Args:
       results: what `run_protocol` returned for each seed; same protocol, task and cells.
