@@ -1,0 +1,1 @@
+"""The linear-quadratic oracle against numbers that were computed without it."""
