@@ -9,18 +9,20 @@ bit-identical at any thread count.
 # pyright: reportAttributeAccessIssue=false
 
 import contextlib
+import difflib
 import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
-from mujoco.batch import Batch
+from mujoco.batch import MODEL_FIELDS, Batch
 
 from hinf_rl.errors import UserError
 from hinf_rl.types import Array
@@ -136,7 +138,16 @@ class NativePhysics:
         Returns:
           The state after the last substep. Works under `vmap`, nested too: leading axes are
           flattened into one batch.
+
+        Raises:
+          UserError: `num_substeps` is below 1.
+          AssertionError: an input has another shape.
         """
+        if num_substeps < 1:
+            raise UserError(f"num_substeps must be at least 1, got {num_substeps}")
+        chex.assert_shape(ctrl, ((num_substeps,) if ctrl.ndim == 2 else ()) + (self.model.nu,))
+        chex.assert_shape(force, (6,))
+        chex.assert_shape(parameters, (self.num_parameters,))
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), state)
 
         def in_place(context: Any, out: PhysicsState, *arguments: Any) -> None:
@@ -283,8 +294,11 @@ def _check_state(model: mujoco.MjModel) -> None:
 
 
 def _check_field(model: mujoco.MjModel, field: ModelField) -> None:
-    if not hasattr(model, field.name):
-        raise UserError(f"MuJoCo models have no field {field.name!r}")
+    known = [name for name in MODEL_FIELDS if "." not in name]
+    if field.name not in known:
+        near = difflib.get_close_matches(field.name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"no field {field.name!r} of a MuJoCo model can vary by environment{hint}")
     size = getattr(model, field.name).size
     if not field.indices or min(field.indices) < 0 or max(field.indices) >= size:
         raise UserError(
