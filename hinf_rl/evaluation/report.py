@@ -41,22 +41,29 @@ class AttackPlan:
     Attributes:
       per_objective: attackers that seek a low task reward, and as many that seek the fall.
       iterations: training iterations of each.
+      num_envs: parallel environments of each.
+      size: bound that they train with, relative to the task's; above 1, attackers see policies
+        fall that withstand everything within the bound.
     """
 
     per_objective: int = 2
-    iterations: int = 80
+    iterations: int = 100
+    num_envs: int = 256
+    size: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.per_objective < 0 or self.iterations < 1:
+        if self.per_objective < 0 or self.iterations < 1 or self.num_envs < 1:
             raise UserError(
-                "per_objective must be at least 0 and iterations at least 1, got "
-                f"{self.per_objective} and {self.iterations}"
+                "per_objective must be at least 0, iterations and num_envs at least 1, got "
+                f"{self.per_objective}, {self.iterations} and {self.num_envs}"
             )
+        if not self.size > 0:
+            raise UserError(f"size of the attack must be positive, got {self.size}")
 
     @classmethod
     def quick(cls) -> "AttackPlan":
         """Returns a plan for a first look."""
-        return cls(per_objective=1, iterations=10)
+        return cls(per_objective=1, iterations=10, num_envs=64)
 
 
 class _Run(NamedTuple):
@@ -241,10 +248,7 @@ def _train_attackers(
         return
     from hinf_rl.agents.hinf.attack import train_attacker
 
-    # The attack may use the whole bound of the task, whatever bound the policy was trained with.
     agent = run.config.agent
-    disturbance = dataclasses.replace(agent.disturbance, limit=None)
-    agent = dataclasses.replace(agent, disturbance=disturbance)
     key = jax.random.fold_in(jax.random.fold_in(held_out_key(), _ATTACK_KEY), seed)
     total = plan.per_objective * len(OBJECTIVES)
     begin = time.monotonic()
@@ -260,6 +264,8 @@ def _train_attackers(
             jax.random.fold_in(key, index),
             objective=objective,
             iterations=plan.iterations,
+            num_envs=plan.num_envs,
+            size=plan.size,
         )
         # Waiting here keeps the estimate honest: the call itself returns at once.
         jax.block_until_ready(jax.tree.leaves(attacker))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from hinf_rl.agents.hinf.algorithm import make
 from hinf_rl.agents.hinf.config import HinfConfig
@@ -17,15 +18,21 @@ from hinf_rl.types import Array, Metrics
 Objective = Literal["task", "fall"]
 
 
-def attack_config(config: HinfConfig, *, objective: Objective, iterations: int) -> HinfConfig:
+def attack_config(
+    config: HinfConfig, *, objective: Objective, iterations: int, num_envs: int | None = None
+) -> HinfConfig:
     """The settings that turn a training run's configuration into an attack on its policy.
 
     Every environment is disturbed from the start, at the full bound and at no price.
 
     Args:
-      config: of the policy's own training: sizes, discount, network and optimiser are kept.
+      config: of the policy's own training: discount, network and optimiser are kept.
       objective: "task" seeks a low task reward, "fall" terminations.
       iterations: length of the attack.
+      num_envs: parallel environments; None takes those of the training.
+
+    Raises:
+      UserError: an unknown objective, or a number that the configuration refuses.
     """
     if objective not in ("task", "fall"):
         raise UserError(f"attack objective must be 'task' or 'fall', got {objective!r}")
@@ -40,6 +47,7 @@ def attack_config(config: HinfConfig, *, objective: Objective, iterations: int) 
     return dataclasses.replace(
         config,
         iterations=iterations,
+        num_envs=config.num_envs if num_envs is None else num_envs,
         update="surrogate",
         actor_objective="reward",
         disturbance=disturbance,
@@ -84,6 +92,8 @@ def train_attacker(
     *,
     objective: Objective,
     iterations: int,
+    num_envs: int | None = None,
+    size: float = 1.0,
 ) -> GaussianPolicy:
     """Trains a disturber against the frozen `policy` from scratch.
 
@@ -94,13 +104,19 @@ def train_attacker(
       key: consumed.
       objective: "task" or "fall".
       iterations: length of the attack.
+      num_envs: parallel environments; None takes those of the training.
+      size: the attack is trained at `size` times the environment's bound. Above 1 it meets
+        falls to learn from where the policy withstands everything within the bound.
 
     Returns:
-      The attacker, in the disturbance's unit, clipped to its bound.
+      The attacker, in the disturbance's unit, clipped to the environment's bound.
     """
-    settings = attack_config(config, objective=objective, iterations=iterations)
+    limit = env.spec.disturbance.limit
+    settings = attack_config(config, objective=objective, iterations=iterations, num_envs=num_envs)
+    disturbance = dataclasses.replace(settings.disturbance, limit=size * limit)
+    settings = dataclasses.replace(settings, disturbance=disturbance)
     attacker, _ = make_attack(env, settings)(policy, key)
-    return attacker
+    return attacker.replace(bound=jnp.asarray(limit, jnp.float32))
 
 
 __all__ = ["Objective", "attack_config", "make_attack", "train_attacker"]
