@@ -2,8 +2,6 @@
 
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,14 +12,12 @@ from hinf_rl.ops.riccati import (
     SYSTEMS,
     LinearSystem,
     closed_loop,
-    constrained_fixed_point,
     discounted,
     gare_solve,
     hinf_norm,
     lq_policy_gradient,
     lqr_gain,
     optimal_attenuation,
-    power_gain,
     random_system,
     saddle_gains,
     spectral_radius,
@@ -119,15 +115,6 @@ def test_scalar_optimum_is_the_square_root_of_two():
     np.testing.assert_allclose(K, [[1.0]], rtol=1e-8)
 
 
-@pytest.mark.parametrize("method", ["sweep", "pencil", "bisection"])
-@pytest.mark.parametrize("gain", [0.2, 0.618034, 1.0, 1.7])
-def test_scalar_norm_has_its_closed_form(gain, method):
-    # T(s) = [1; -K]/(s - (1 - K)); |e^(jw) - a| is smallest at w = 0 or pi, where it is 1 - |a|.
-    expected = math.sqrt(1.0 + gain**2) / (1.0 - abs(1.0 - gain))
-    norm = norm_of(SYSTEMS["S1"], np.array([[gain]]), method)
-    np.testing.assert_allclose(norm, expected, rtol=1e-7)
-
-
 def test_stateless_system_needs_no_control():
     # A = 0: x_{t+1} = u + w is only made worse by u, so K = 0, z_{t+1} = w_t and g* = 1.
     system = LinearSystem(np.zeros((1, 1)), *(np.eye(1),) * 4)
@@ -193,69 +180,6 @@ def test_discounted_double_integrator():
     )
 
 
-@pytest.mark.parametrize(
-    ("lam", "gain", "norm"),
-    [
-        (0.0, [5.208514, 6.350112], 0.372542),
-        (1.0, [4.926500, 5.890460], 0.379072),
-        (9.0, [4.578252, 5.324046], 0.389085),
-        (math.inf, [4.450498, 5.101575], 0.393738),
-    ],
-)
-def test_multiplier_without_a_split_invites_disturbances(lam, gain, norm):
-    system = SYSTEMS["S2"]
-    level = 1.2 * optimal_attenuation(*system.matrices)
-    K, _ = constrained_fixed_point(*system.matrices, level**2, lam, split=False)
-    np.testing.assert_allclose(K[0], gain, rtol=TABLE_RTOL)
-    np.testing.assert_allclose(norm_of(system, K), norm, rtol=TABLE_RTOL)
-
-
-def test_infinite_multiplier_is_the_zero_sum_game():
-    system = SYSTEMS["S4"]
-    level = 1.3 * optimal_attenuation(*system.matrices)
-    K, L = constrained_fixed_point(*system.matrices, level**2, math.inf, split=False)
-    K_game, L_game = gains_at(system, level)
-    np.testing.assert_allclose(K, K_game, rtol=1e-8)
-    np.testing.assert_allclose(L, L_game, rtol=1e-8)
-
-
-def task_gain(system, K):
-    """Gain from w to Q^(1/2) x."""
-    return hinf_norm(*closed_loop(system.A, system.B, system.D, system.Q, 0.0 * system.R, K))
-
-
-def test_split_multiplier_buys_attenuation_without_a_disturber():
-    system = SYSTEMS["S2"]
-    table = {
-        0.0: 0.36209,
-        0.5: 0.30064,
-        1.0: 0.26387,
-        2.0: 0.22011,
-        5.0: 0.16280,
-        10.0: 0.12649,
-        20.0: 0.09817,
-    }
-    for lam, gain in table.items():
-        K, L = constrained_fixed_point(*system.matrices, 0.16, lam, split=True, use_disturber=False)
-        assert not L.any()
-        np.testing.assert_allclose(task_gain(system, K), gain, atol=6e-6)
-
-
-def test_split_multiplier_buys_attenuation_against_the_disturber():
-    system = SYSTEMS["S2"]
-    table = {
-        0.0: ([3.6862, 3.3542], 0.27128),
-        1.0: ([4.3929, 3.6387], 0.22764),
-        5.0: ([6.4536, 4.5245], 0.15495),
-        20.0: (None, 0.09666),
-    }
-    for lam, (gain, norm) in table.items():
-        K, _ = constrained_fixed_point(*system.matrices, 0.16, lam, split=True)
-        np.testing.assert_allclose(task_gain(system, K), norm, atol=6e-6)
-        if gain is not None:
-            np.testing.assert_allclose(K[0], gain, atol=6e-5)
-
-
 # --- properties on random systems ---------------------------------------------------------------
 
 
@@ -298,20 +222,6 @@ def test_levels_below_the_optimum_are_infeasible(shape):
         solution = gare_solve(*system.matrices, factor * best)
         assert not solution.feasible
         assert np.isfinite(solution.P).all()
-
-
-@settings(deadline=None, max_examples=25)
-@given(shape=shapes)
-def test_the_norm_methods_agree(shape):
-    system = random_system(*shape)
-    K = lqr_gain(system.A, system.B, system.Q, system.R)
-    pencil = norm_of(system, K)
-    sweep = norm_of(system, K, "sweep")
-    assert sweep <= pencil * (1.0 + 1e-12)
-    np.testing.assert_allclose(norm_of(system, K, "bisection"), pencil, rtol=1e-6)
-    # Only a resonance narrower than the grid's 1.6e-3 rad hides from the sweep.
-    if spectral_radius(system.A - system.B @ K) < 0.99:
-        np.testing.assert_allclose(sweep, pencil, rtol=1e-3)
 
 
 @settings(deadline=None, max_examples=15)
@@ -369,48 +279,7 @@ def test_policy_gradients_vanish_at_the_saddle_point():
         assert max(np.abs(grad_k).max(), np.abs(grad_l).max()) < 1e-8 * np.trace(P) ** 2
 
 
-# --- power iteration ----------------------------------------------------------------------------
-
-
-def test_power_gain_grows_towards_the_norm():
-    system = SYSTEMS["S2"]
-    K = lqr_gain(system.A, system.B, system.Q, system.R)
-    loop, D, C = (jnp.asarray(value, jnp.float32) for value in closed_loop(*system.matrices, K))
-
-    def rollout(w):
-        def step(x, w_t):
-            return loop @ x + D @ w_t, C @ x
-
-        x_end, z = jax.lax.scan(step, jnp.zeros(2, jnp.float32), w)
-        return jnp.concatenate([z, (C @ x_end)[None]])
-
-    for horizon in (30, 400):
-        # Row t, column k: z_t answers w_k by C Ac^(t-1-k) D.
-        toeplitz, answer = np.zeros((horizon + 1, 3, horizon)), np.asarray(D)[:, 0]
-        for delay in range(1, horizon + 1):
-            rows = np.arange(delay, horizon + 1)
-            toeplitz[rows, :, rows - delay] = np.asarray(C) @ answer
-            answer = np.asarray(loop) @ answer
-        expected = np.linalg.norm(toeplitz.reshape(-1, horizon), 2)
-        w0 = jax.random.normal(jax.random.key(1), (horizon, 1), jnp.float32)
-        gain, w_worst = power_gain(rollout, w0, 300)
-        np.testing.assert_allclose(jnp.linalg.norm(w_worst), jnp.linalg.norm(w0), rtol=1e-4)
-        np.testing.assert_allclose(gain, expected, rtol=1e-3)
-    # 400 steps come within 0.2 % of the infinite horizon, from below.
-    assert 0.998 < float(gain) / norm_of(system, K) < 1.0 + 1e-5
-
-
-def test_power_gain_of_nothing_is_zero():
-    gain, w_worst = power_gain(lambda w: 0.0 * w, jnp.ones((3, 1), jnp.float32), 4)
-    assert float(gain) == 0.0
-    assert np.isfinite(w_worst).all()
-
-
 # --- bad input ----------------------------------------------------------------------------------
-
-
-def test_unstable_loop_has_an_infinite_norm():
-    assert norm_of(SYSTEMS["S3"], np.zeros((1, 2))) == math.inf
 
 
 def test_value_of_an_unstable_loop_is_an_error():
@@ -430,11 +299,6 @@ def test_saddle_of_an_infeasible_level_is_an_error():
         saddle_gains(system.A, system.B, system.D, system.R, 3.0 * np.eye(1), 1.0)
 
 
-def test_fixed_point_below_the_optimum_is_an_error():
-    with pytest.raises(UserError, match=r"larger eta|spectral radius"):
-        constrained_fixed_point(*SYSTEMS["S2"].matrices, 0.01, math.inf, split=False)
-
-
 def test_disturbance_that_reaches_nothing_needs_no_level():
     A, B, _, Q, R = SYSTEMS["S2"].matrices
     assert optimal_attenuation(A, B, np.zeros((2, 1)), Q, R) == 0.0
@@ -444,29 +308,6 @@ def test_disturbance_that_reaches_nothing_needs_no_level():
 def test_level_must_be_positive(level):
     with pytest.raises(UserError, match="must be positive"):
         gare_solve(*SYSTEMS["S1"].matrices, level)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"B": np.ones((3, 1))}, r"B must be \(2, 1\)"),
-        ({"A": np.ones((2, 3))}, r"A must be \(2, 2\)"),
-        ({"R": np.zeros((1, 1))}, "R must be positive definite"),
-        ({"Q": np.diag([1.0, -1.0])}, "Q must be positive semi-definite"),
-        ({"Q": np.array([[1.0, 0.5], [0.0, 1.0]])}, "Q must be symmetric"),
-        ({"D": np.full((2, 1), np.nan)}, "D holds NaN"),
-        ({"D": np.ones(2)}, "D must be a matrix"),
-    ],
-)
-def test_bad_matrices_are_named(change, message):
-    base = dict(zip("ABDQR", SYSTEMS["S2"].matrices, strict=True))
-    with pytest.raises(UserError, match=message):
-        LinearSystem(**{**base, **change})
-
-
-def test_unknown_norm_method_is_named():
-    with pytest.raises(UserError, match="did you mean 'sweep'"):
-        hinf_norm(np.zeros((1, 1)), np.eye(1), np.eye(1), method="sweeps")
 
 
 def test_random_systems_are_reproducible_and_stabilisable():
