@@ -49,8 +49,14 @@ def library_versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """Returns the command of this process with absolute paths cut to their last part."""
-    return shlex.join(_relative(word) for word in [Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Returns the command of this process with absolute paths cut to their last part.
+
+    A module run by `python -m` is named as such, so that the command can be given again.
+    """
+    start = [Path(sys.argv[0]).name]
+    if "-m" in sys.orig_argv:
+        start = ["python", "-m", sys.orig_argv[sys.orig_argv.index("-m") + 1]]
+    return shlex.join(_relative(word) for word in [*start, *sys.argv[1:]])
 
 
 def git_state() -> dict[str, Any]:

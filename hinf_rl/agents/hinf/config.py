@@ -218,7 +218,8 @@ class HinfConfig:
       clip_ratio: clip range of the surrogate.
       update: "surrogate" (clipped surrogate, Adam) or "newton" (linear Gaussian players: one
         curvature-scaled natural-gradient step per iteration).
-      newton_step: share of the estimated Newton step taken by the actor and the disturber.
+      newton_step: share of the estimated Newton step taken by the actor and the disturber; the
+        actor must be the faster player, or the game can leave the gains that it can be played at.
       actor_objective: "reward", "constrained" (reward plus lambda times task value) or "game"
         (the zero-sum H-infinity game: task value plus attenuation times intensity).
       normalize_observations: running mean and variance of every input.
@@ -236,7 +237,7 @@ class HinfConfig:
     gae_lambda: float = 0.95
     clip_ratio: float = 0.2
     update: Literal["surrogate", "newton"] = "surrogate"
-    newton_step: tuple[float, float] = (0.1, 0.1)
+    newton_step: tuple[float, float] = (0.5, 0.05)
     actor_objective: Literal["reward", "constrained", "game"] = "constrained"
     normalize_observations: bool = True
     symmetry: Literal["none", "augment"] = "none"
