@@ -158,12 +158,19 @@ def test_settings_out_of_range_are_named(changes):
         toy(**changes)
 
 
+def test_a_module_run_by_python_is_named_so_that_it_can_be_run_again(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/some/where/experiments/claim/run.py", "--seeds", "3"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "experiments.claim.run", "--seeds", "3"])
+    assert provenance()["command"] == "python -m experiments.claim.run --seeds 3"
+
+
 def test_provenance_is_json_without_machine_paths(monkeypatch, tmp_path):
     inside = str(tmp_path / "deep" / "runs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         sys, "argv", ["/opt/bin/hinf-rl", "train", inside, f"--output={inside}", "/etc/x"]
     )
+    monkeypatch.setattr(sys, "orig_argv", ["python", *sys.argv])
     found = provenance()
     assert found["command"] == "hinf-rl train deep/runs --output=deep/runs x"
     assert json.loads(json.dumps(found)) == found
