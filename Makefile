@@ -5,7 +5,7 @@ TASK ?= aliengo
 ALGORITHM ?= hinf
 OUTPUT ?= runs/$(TASK)
 EXTRAS ?= brax,dev,video
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 BIN := .venv/bin
 STAMP := .venv/.installed

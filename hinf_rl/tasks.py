@@ -45,6 +45,7 @@ class Task:
       make_env: builds the environment of one instance from such settings.
       agent_config: recommended settings of the H-infinity algorithm.
       total_steps: recommended environment steps of each seed.
+      log_every: iterations per line of the log; small tasks would drown in lines.
       tags: for listing.
     """
 
@@ -54,6 +55,7 @@ class Task:
     make_env: Callable[[Any], Env]
     agent_config: HinfConfig
     total_steps: int
+    log_every: int = 10
     tags: tuple[str, ...] = ()
 
 
@@ -141,6 +143,7 @@ def configure(
         task=task,
         algorithm=algorithm,
         total_steps=entry.total_steps,
+        log_every=entry.log_every,
         env=entry.env_config,
         agent=apply_algorithm(entry.agent_config, algorithm),
     )
@@ -229,7 +232,8 @@ TASKS = {
             env_config=_VELOCITY,
             make_env=make_velocity,
             agent_config=_VELOCITY_AGENT,
-            total_steps=20_000_000,
+            total_steps=9_000_000,
+            log_every=1,
             tags=("robot", "native physics"),
         ),
         Task(
@@ -238,7 +242,8 @@ TASKS = {
             env_config=dataclasses.replace(_VELOCITY, robot="a1"),
             make_env=make_velocity,
             agent_config=_VELOCITY_AGENT,
-            total_steps=20_000_000,
+            total_steps=9_000_000,
+            log_every=1,
             tags=("robot", "native physics"),
         ),
         Task(

@@ -169,7 +169,6 @@ class _Builder:
         ended = statistics.episodes[:3] / jnp.maximum(count, 1.0)
         last = jnp.where(count > 0, ended, carry.last_episodes)
         falls = transition.terminated.astype(jnp.float32)
-        saturated = jnp.sum(transition.disturber.raw**2, axis=-1) >= 1.0
         metrics = {f"env/{name}": value for name, value in statistics.metrics.items()}
         metrics |= {
             "episode/return": last[0],
@@ -179,11 +178,11 @@ class _Builder:
             "env/reward": jnp.mean(transition.reward),
             "env/falls_per_1000_steps": 1000.0 * jnp.mean(falls),
             "env/nonfinite_steps": jnp.sum(~transition.valid).astype(jnp.float32),
-            "disturber/saturation": jnp.mean(saturated.astype(jnp.float32)),
-            "disturber/bound": self._rollout.disturbance_bound(carry)
-            if self._rollout.is_bounded
-            else jnp.zeros((), jnp.float32),
         }
+        if self._rollout.is_bounded:
+            clipped = jnp.sum(transition.disturber.raw**2, axis=-1) >= 1.0
+            metrics["disturber/saturation"] = jnp.mean(clipped.astype(jnp.float32))
+            metrics["disturber/bound"] = self._rollout.disturbance_bound(carry)
         return carry._replace(last_episodes=last), metrics
 
 
