@@ -6,6 +6,7 @@ where the field says otherwise.
 
 import dataclasses
 
+from hinf_rl.envs.legged.mjcf import Collisions
 from hinf_rl.envs.legged.robots import get_robot
 from hinf_rl.errors import UserError
 
@@ -65,12 +66,27 @@ class RandomisationConfig:
     noise_joint_velocity: float = 1.5
 
     def __post_init__(self) -> None:
-        for name in ("payload_kg", "friction", "stiffness_factor", "damping_factor"):
+        for name in (
+            "payload_kg",
+            "friction",
+            "stiffness_factor",
+            "damping_factor",
+            "initial_joint_factor",
+        ):
             low, high = getattr(self, name)
             if not low <= high:
                 raise UserError(f"randomisation.{name} must be (low, high), got ({low}, {high})")
         if self.friction[0] < 0:
             raise UserError(f"randomisation.friction must be >= 0, got {self.friction}")
+        if min(self.stiffness_factor[0], self.damping_factor[0]) <= 0:
+            raise UserError(
+                "randomisation.stiffness_factor and damping_factor must be positive, got "
+                f"{self.stiffness_factor} and {self.damping_factor}"
+            )
+        if self.push_interval_s <= 0:
+            raise UserError(
+                f"randomisation.push_interval_s must be positive, got {self.push_interval_s}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +127,7 @@ class VelocityConfig:
     push_limit_n: float | None = None
     stiffness: float | None = None
     damping: float | None = None
-    collisions: str = "feet"
+    collisions: Collisions = "feet"
     num_threads: int = 0
     reward: RewardConfig = RewardConfig()
     randomisation: RandomisationConfig = RandomisationConfig()
@@ -132,7 +148,7 @@ class VelocityConfig:
                 f"episode_length_s must be at least one control step ({self.dt_s} s), got "
                 f"{self.episode_length_s}"
             )
-        for name in ("push_limit_n", "stiffness", "damping"):
+        for name in ("push_limit_n", "stiffness", "damping", "command_interval_s"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"{name} must be positive, got {value}")

@@ -10,6 +10,7 @@ Collisions = Literal["feet", "full"]
 
 # Contact bit: the floor meets the robot, robot parts never meet each other.
 _ROBOT_BIT = 2
+_LIMB_COLOUR = "0.75 0.77 0.8 1"
 
 
 def _numbers(*values: float) -> str:
@@ -29,7 +30,7 @@ def _add_inertial(body: ElementTree.Element, inertial: Inertial) -> None:
 def _add_geom(body: ElementTree.Element, name: str, *, collides: bool, **attributes: str) -> None:
     bits = str(_ROBOT_BIT if collides else 0)
     ElementTree.SubElement(
-        body, "geom", name=name, contype="0", conaffinity=bits if collides else "0", **attributes
+        body, "geom", {"name": name, "contype": "0", "conaffinity": bits, **attributes}
     )
 
 
@@ -37,7 +38,6 @@ def _add_leg(
     trunk: ElementTree.Element, spec: QuadrupedSpec, index: int, collisions: Collisions
 ) -> None:
     leg, (sx, sy) = LEGS[index], LEG_SIGNS[index]
-    full = collisions == "full"
     offsets = (
         (sx * spec.hip_xy[0], sy * spec.hip_xy[1], 0.0),
         (0.0, sy * spec.abduction_offset, 0.0),
@@ -55,27 +55,8 @@ def _add_leg(
             axis="1 0 0" if part == "hip" else "0 1 0",
             range=_numbers(*spec.joint_range[joint]),
         )
-        if part == "hip":
-            _add_geom(
-                body,
-                f"{leg}_hip",
-                collides=full,
-                type="cylinder",
-                size="0.046 0.0209",
-                pos=_numbers(0, sy * (spec.abduction_offset - 0.0038), 0),
-                euler="1.5707963268 0 0",
-            )
-        else:
-            length = spec.thigh_length if part == "thigh" else spec.calf_length
-            width, depth = (0.02, 0.017) if part == "thigh" else (0.01, 0.008)
-            _add_geom(
-                body,
-                f"{leg}_{part}",
-                collides=full,
-                type="box",
-                size=_numbers(width, depth, length / 2),
-                pos=_numbers(0, 0, -length / 2),
-            )
+        shape = _limb_shape(spec, part, sy)
+        _add_geom(body, f"{leg}_{part}", collides=collisions == "full", **shape)
     # The foot alone sets the friction of a contact (priority), so that one number randomises it.
     _add_geom(
         body,
@@ -87,6 +68,24 @@ def _add_leg(
         priority="1",
         rgba="0.15 0.15 0.15 1",
     )
+
+
+def _limb_shape(spec: QuadrupedSpec, part: str, sy: int) -> dict[str, str]:
+    """Geom attributes of a hip cylinder, or of a thigh or calf box along its link."""
+    if part == "hip":
+        return {
+            "type": "cylinder",
+            "size": "0.046 0.0209",
+            "pos": _numbers(0, sy * (spec.abduction_offset - 0.0038), 0),
+            "euler": "1.5707963268 0 0",
+        }
+    length = spec.thigh_length if part == "thigh" else spec.calf_length
+    half_x, half_y = (0.02, 0.017) if part == "thigh" else (0.01, 0.008)
+    return {
+        "type": "box",
+        "size": _numbers(half_x, half_y, length / 2),
+        "pos": _numbers(0, 0, -length / 2),
+    }
 
 
 def _add_actuators(root: ElementTree.Element, spec: QuadrupedSpec) -> None:
@@ -132,18 +131,16 @@ def build_mjcf(
       armature: rotor inertia added to each joint (kg m^2).
       joint_damping: passive joint damping (Nm s/rad).
       frictionloss: dry joint friction (Nm).
-      iterations, ls_iterations: solver limits.
+      iterations: limit of the contact solver's iterations.
+      ls_iterations: limit of its line search.
+
+    Returns:
+      The MJCF text: compiles as it stands, names no file.
 
     Raises:
       UserError: a number out of range or an unknown collision mode.
     """
-    if timestep <= 0 or friction < 0 or armature < 0:
-        raise UserError(
-            f"timestep must be > 0, friction and armature >= 0, got {timestep}, {friction}, "
-            f"{armature}"
-        )
-    if collisions not in ("feet", "full"):
-        raise UserError(f"collisions must be 'feet' or 'full', got {collisions!r}")
+    _check(timestep, friction, armature, collisions)
     root = ElementTree.Element("mujoco", model=spec.name)
     ElementTree.SubElement(root, "compiler", angle="radian", autolimits="true")
     ElementTree.SubElement(
@@ -154,39 +151,31 @@ def build_mjcf(
         iterations=str(iterations),
         ls_iterations=str(ls_iterations),
     )
+    joint = {
+        "armature": _numbers(armature),
+        "damping": _numbers(joint_damping),
+        "frictionloss": _numbers(frictionloss),
+    }
+    geom = {"friction": _numbers(friction, 0.02, 0.001), "condim": "3", "rgba": _LIMB_COLOUR}
     default = ElementTree.SubElement(root, "default")
-    ElementTree.SubElement(
-        default,
-        "joint",
-        armature=_numbers(armature),
-        damping=_numbers(joint_damping),
-        frictionloss=_numbers(frictionloss),
-    )
-    ElementTree.SubElement(
-        default,
-        "geom",
-        friction=_numbers(friction, 0.02, 0.001),
-        condim="3",
-        rgba="0.75 0.77 0.8 1",
-    )
+    ElementTree.SubElement(default, "joint", joint)
+    ElementTree.SubElement(default, "geom", geom)
     _add_scene(root)
     world = ElementTree.SubElement(root, "worldbody")
-    ElementTree.SubElement(
-        world, "light", pos="0 -1 4", dir="0 0.25 -1", directional="true", diffuse="0.8 0.8 0.8"
-    )
-    ElementTree.SubElement(
-        world,
-        "geom",
-        name="floor",
-        type="plane",
-        size="0 0 0.05",
-        material="floor",
-        contype=str(_ROBOT_BIT),
-        conaffinity="0",
-    )
+    _add_floor(world)
     _add_trunk(world, spec, collisions)
     _add_actuators(root, spec)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _check(timestep: float, friction: float, armature: float, collisions: str) -> None:
+    if timestep <= 0 or friction < 0 or armature < 0:
+        raise UserError(
+            f"timestep must be > 0, friction and armature >= 0, got {timestep}, {friction}, "
+            f"{armature}"
+        )
+    if collisions not in ("feet", "full"):
+        raise UserError(f"collisions must be 'feet' or 'full', got {collisions!r}")
 
 
 def _add_scene(root: ElementTree.Element) -> None:
@@ -208,6 +197,22 @@ def _add_scene(root: ElementTree.Element) -> None:
     visual = ElementTree.SubElement(root, "visual")
     ElementTree.SubElement(visual, "global", offwidth="1280", offheight="720")
     ElementTree.SubElement(visual, "headlight", ambient="0.4 0.4 0.4", diffuse="0.4 0.4 0.4")
+
+
+def _add_floor(world: ElementTree.Element) -> None:
+    ElementTree.SubElement(
+        world, "light", pos="0 -1 4", dir="0 0.25 -1", directional="true", diffuse="0.8 0.8 0.8"
+    )
+    ElementTree.SubElement(
+        world,
+        "geom",
+        name="floor",
+        type="plane",
+        size="0 0 0.05",
+        material="floor",
+        contype=str(_ROBOT_BIT),
+        conaffinity="0",
+    )
 
 
 def _add_trunk(world: ElementTree.Element, spec: QuadrupedSpec, collisions: Collisions) -> None:

@@ -1,5 +1,8 @@
 """Per-episode physics parameters and starting motion of a quadruped."""
 
+# MuJoCo's compiled module carries no types.
+# pyright: reportAttributeAccessIssue=false
+
 from typing import NamedTuple
 
 import jax
@@ -9,7 +12,7 @@ import numpy as np
 
 from hinf_rl.envs.legged.config import RandomisationConfig, VelocityConfig
 from hinf_rl.envs.legged.kinematics import leg_kinematics
-from hinf_rl.envs.legged.robots import LEGS, QuadrupedSpec, get_robot
+from hinf_rl.envs.legged.robots import LEGS, QuadrupedSpec
 from hinf_rl.envs.physics.native import ModelField
 from hinf_rl.types import Array
 
@@ -50,9 +53,8 @@ def model_fields(model: mujoco.MjModel) -> tuple[ModelField, ...]:
     )
 
 
-def draw(key: Array, config: VelocityConfig) -> Drawn:
+def draw(key: Array, robot: QuadrupedSpec, config: VelocityConfig) -> Drawn:
     """Draws one episode's parameters; the nominal ones where `config.randomise` is False."""
-    robot = get_robot(config.robot)
     ranges = config.randomisation
     keys = jax.random.split(key, 5)
     zero, one = jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)

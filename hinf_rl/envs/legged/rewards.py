@@ -3,9 +3,27 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hinf_rl.envs.legged.config import RewardConfig
 from hinf_rl.types import Array
+
+TASK_TERMS = ("tracking_linear", "tracking_yaw")
+AUXILIARY_TERMS = (
+    "alive",
+    "vertical_velocity",
+    "roll_pitch_rate",
+    "orientation",
+    "joint_acceleration",
+    "joint_power",
+    "base_height",
+    "foot_clearance",
+    "action_rate",
+    "smoothness",
+    "torque",
+    "feet_air_time",
+    "pose",
+)
 
 
 class Motion(NamedTuple):
@@ -54,15 +72,18 @@ def task_terms(motion: Motion, config: RewardConfig) -> dict[str, Array]:
 
 
 def auxiliary_terms(
-    motion: Motion, config: RewardConfig, *, dt_s: float, default_pose: Array
+    motion: Motion, config: RewardConfig, *, dt_s: float, default_pose: ArrayLike
 ) -> dict[str, Array]:
     """Everything that is not tracking, per second.
 
     Args:
       motion: the step.
-      config: the scales.
+      config: the scales; a term whose scale is 0 is left out.
       dt_s: control period.
       default_pose: [12] joint angles (rad).
+
+    Returns:
+      [] scale times term, by name in the order of `term_names`.
     """
     acceleration = (motion.joint_velocity - motion.previous_joint_velocity) / dt_s
     jerk = motion.action - 2.0 * motion.previous_action + motion.earlier_action
@@ -86,8 +107,16 @@ def auxiliary_terms(
         "feet_air_time": stride,
         "pose": jnp.sum((motion.joints - default_pose) ** 2),
     }
-    scales = {name: getattr(config, name) for name in values}
-    return {name: scales[name] * value for name, value in values.items() if scales[name] != 0.0}
+    return {name: getattr(config, name) * values[name] for name in _active(config)}
 
 
-__all__ = ["Motion", "auxiliary_terms", "task_terms"]
+def term_names(config: RewardConfig) -> tuple[str, ...]:
+    """Names of all terms that `config` scales by more or less than 0; the task's come first."""
+    return TASK_TERMS + _active(config)
+
+
+def _active(config: RewardConfig) -> tuple[str, ...]:
+    return tuple(name for name in AUXILIARY_TERMS if getattr(config, name) != 0.0)
+
+
+__all__ = ["AUXILIARY_TERMS", "TASK_TERMS", "Motion", "auxiliary_terms", "task_terms", "term_names"]

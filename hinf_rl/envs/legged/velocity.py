@@ -5,6 +5,10 @@ The disturbance is a force on the trunk's centre of mass, in newtons, in the hea
 heading frame because a disturber sees what the policy sees, which holds no compass.
 """
 
+# MuJoCo's compiled module carries no types.
+# pyright: reportAttributeAccessIssue=false
+
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -14,18 +18,17 @@ import numpy as np
 
 from hinf_rl.envs.api import DisturbanceSpec, EnvSpec, State
 from hinf_rl.envs.legged import kinematics, randomisation, symmetry
+from hinf_rl.envs.legged.commands import draw_command, yaw_command
 from hinf_rl.envs.legged.config import VelocityConfig
 from hinf_rl.envs.legged.mjcf import build_mjcf
-from hinf_rl.envs.legged.rewards import Motion, auxiliary_terms, task_terms
+from hinf_rl.envs.legged.rewards import Motion, auxiliary_terms, task_terms, term_names
 from hinf_rl.envs.legged.robots import QuadrupedSpec, get_robot
 from hinf_rl.envs.physics.native import NativePhysics, PhysicsState
-from hinf_rl.types import Array
+from hinf_rl.types import Array, Numeric
 
 # A foot or the trunk counts as touching the ground within this distance (m).
 _CONTACT_M = 0.005
 _ACTION_LIMIT = 100.0
-# Angular speed to the commanded heading per rad of heading error, and its bound (rad/s).
-_HEADING_GAIN, _HEADING_RATE_MAX = 0.5, 2.0
 _FORCE_SCALE = 0.01  # per N, in the critic's observation
 
 
@@ -69,17 +72,19 @@ class VelocityEnv:
 
     The observation of the policy is one step of 45 numbers; `hinf_rl.envs.wrappers` stacks
     the history. The critic also sees linear velocity, force, height and foot contacts.
+
+    Args:
+      config: settings of the task.
+      robot: a robot of one's own; None takes the one that `config.robot` names.
     """
 
-    def __init__(self, config: VelocityConfig) -> None:
+    def __init__(self, config: VelocityConfig, robot: QuadrupedSpec | None = None) -> None:
         self.config = config
-        self.robot: QuadrupedSpec = get_robot(config.robot)
+        self.robot = robot or get_robot(config.robot)
         self.stiffness = config.stiffness or self.robot.stiffness
         self.damping = config.damping or self.robot.damping
         self.model = mujoco.MjModel.from_xml_string(
-            build_mjcf(
-                self.robot, timestep=config.physics_dt_s, collisions=_collisions(config.collisions)
-            )
+            build_mjcf(self.robot, timestep=config.physics_dt_s, collisions=config.collisions)
         )
         self.model.actuator_gainprm[:, 0] = self.stiffness
         self.model.actuator_biasprm[:, 1] = -self.stiffness
@@ -93,7 +98,7 @@ class VelocityEnv:
         self._default_pose = np.asarray(self.robot.default_pose, np.float32)
         self._torque_limit = np.tile(np.asarray(self.robot.torque_limit, np.float32), 4)
         self.spec = EnvSpec(
-            name=config.robot,
+            name=self.robot.name,
             policy_size=45,
             privileged_size=45 + 3 + 3 + 1 + 4,
             action_size=12,
@@ -113,13 +118,13 @@ class VelocityEnv:
     def reset(self, key: Array) -> State:
         """Starts an episode near the default pose with a fresh command and fresh parameters."""
         key_start, key_parameters, key_command, key_noise, next_key = jax.random.split(key, 5)
-        drawn = randomisation.draw(key_parameters, self.config)
+        drawn = randomisation.draw(key_parameters, self.robot, self.config)
         qpos, qvel = randomisation.initial_motion(key_start, self.robot, self.config)
-        command, heading = self._draw_command(key_command)
+        command, heading = draw_command(key_command, self.config)
         zeros = jnp.zeros(12, jnp.float32)
         physics = QuadrupedState(
             simulation=self.physics.initial_state(qpos, qvel),
-            command=self._yaw_command(command, heading, qpos[3:7]),
+            command=yaw_command(command, heading, qpos[3:7], self.config),
             heading=heading,
             action=zeros,
             previous_action=zeros,
@@ -137,7 +142,7 @@ class VelocityEnv:
             task_reward=zero,
             terminated=jnp.zeros((), bool),
             truncated=jnp.zeros((), bool),
-            metrics=terms | {name: zero for name in self._reward_names()},
+            metrics=terms | {f"reward_{name}": zero for name in term_names(self.config.reward)},
             parameters=drawn,
             key=next_key,
         )
@@ -162,11 +167,12 @@ class VelocityEnv:
             motion, self.config.reward, dt_s=self.spec.dt_s, default_pose=self._default_pose
         )
         task_reward = self.spec.dt_s * sum(task.values(), jnp.zeros((), jnp.float32))
-        reward = task_reward + self.spec.dt_s * sum(auxiliary.values())
+        reward = task_reward + self.spec.dt_s * sum(auxiliary.values(), jnp.zeros((), jnp.float32))
         velocity_error = jnp.linalg.norm(motion.command[:2] - motion.linear_velocity[:2])
         physics = self._next_command(physics, key_command)
         terms = {f"reward_{name}": value for name, value in (task | auxiliary).items()}
-        return state.replace(
+        return dataclasses.replace(
+            state,
             physics=physics,
             observation=self._observe(physics, key_noise),
             reward=reward,
@@ -189,7 +195,7 @@ class VelocityEnv:
         parameters: randomisation.Drawn,
         key: Array,
     ) -> PhysicsState:
-        target = self._default_pose + self.robot.action_scale * action
+        target = jnp.asarray(self._default_pose + self.robot.action_scale * action)
         if self.config.randomise and self.config.randomisation.action_delay:
             previous = self._default_pose + self.robot.action_scale * before.action
             delay = jax.random.randint(key, (), 0, self.config.substeps)
@@ -295,55 +301,31 @@ class VelocityEnv:
         privileged = [policy, 2.0 * velocity, _FORCE_SCALE * physics.force, height, contacts]
         return {"policy": policy, "privileged": jnp.concatenate(privileged)}
 
-    def _draw_command(self, key: Array) -> tuple[Array, Array]:
-        key_linear, key_yaw = jax.random.split(key)
-        limits = jnp.array([self.config.max_forward_m_s, self.config.max_lateral_m_s], jnp.float32)
-        planar = limits * jax.random.uniform(key_linear, (2,), minval=-1.0, maxval=1.0)
-        moves = jnp.linalg.norm(planar) >= self.config.command_deadband_m_s
-        turn = jax.random.uniform(key_yaw, (), minval=-1.0, maxval=1.0)
-        planar = jnp.where(moves, planar, jnp.zeros_like(planar))
-        return jnp.append(planar, self.config.max_yaw_rad_s * turn), jnp.pi * turn
-
-    def _yaw_command(self, command: Array, heading: Array, attitude: Array) -> Array:
-        if not self.config.heading_command:
-            return command
-        error = kinematics.wrap_angle(heading - kinematics.yaw_angle(attitude))
-        rate = jnp.clip(_HEADING_GAIN * error, -_HEADING_RATE_MAX, _HEADING_RATE_MAX)
-        return command.at[2].set(rate)
-
     def _next_command(self, physics: QuadrupedState, key: Array) -> QuadrupedState:
         steps = max(1, round(self.config.command_interval_s / self.spec.dt_s))
         index = jnp.round(physics.time_s / self.spec.dt_s).astype(jnp.int32)
         is_due = index % steps == 0
-        command, heading = self._draw_command(key)
+        command, heading = draw_command(key, self.config)
         command = jnp.where(is_due, command, physics.command)
         heading = jnp.where(is_due, heading, physics.heading)
-        command = self._yaw_command(command, heading, physics.qpos[3:7])
+        command = yaw_command(command, heading, physics.qpos[3:7], self.config)
         return physics._replace(command=command, heading=heading)
-
-    def _reward_names(self) -> list[str]:
-        reward = self.config.reward
-        motion = jax.eval_shape(
-            lambda: auxiliary_terms(
-                _example_motion(), reward, dt_s=self.spec.dt_s, default_pose=self._default_pose
-            )
-        )
-        return ["reward_tracking_linear", "reward_tracking_yaw", *(f"reward_{n}" for n in motion)]
 
 
 def pd_torque(
-    target: Array,
+    target: Array | np.ndarray,
     joints: Array,
     joint_velocity: Array,
     *,
-    stiffness: Array,
-    damping: Array,
-    limit: Array,
+    stiffness: Numeric,
+    damping: Numeric,
+    limit: Array | np.ndarray,
 ) -> Array:
     """Joint torques clip(kp (target - q) - kd qdot, -limit, limit) in Nm.
 
     Args:
-      target, joints: [12] rad.
+      target: [12] angles asked for (rad).
+      joints: [12] angles (rad).
       joint_velocity: [12] rad/s.
       stiffness: [] Nm/rad.
       damping: [] Nm s/rad.
@@ -354,19 +336,6 @@ def pd_torque(
 
 def _gravity(attitude: Array) -> Array:
     return kinematics.rotate_inverse(attitude, jnp.array([0.0, 0.0, -1.0], jnp.float32))
-
-
-def _example_motion() -> Motion:
-    three, twelve = jnp.zeros(3, jnp.float32), jnp.zeros(12, jnp.float32)
-    feet = jnp.zeros((4, 3), jnp.float32)
-    return Motion(
-        three, three, three, three, jnp.zeros((), jnp.float32), *([twelve] * 7), feet, feet,
-        jnp.zeros(4, bool), jnp.zeros(4, jnp.float32),
-    )  # fmt: skip
-
-
-def _collisions(name: str) -> str:
-    return name
 
 
 __all__ = ["QuadrupedState", "VelocityEnv", "pd_torque"]
