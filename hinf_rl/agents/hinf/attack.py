@@ -116,7 +116,8 @@ def train_attacker(
     disturbance = dataclasses.replace(settings.disturbance, limit=size * limit)
     settings = dataclasses.replace(settings, disturbance=disturbance)
     attacker, _ = make_attack(env, settings)(policy, key)
-    return attacker.replace(bound=jnp.asarray(limit, jnp.float32))
+    # Shortened, not scaled: a force within the environment's bound stays what it was found to be.
+    return attacker.replace(limit=jnp.asarray(limit, jnp.float32))
 
 
 __all__ = ["Objective", "attack_config", "make_attack", "train_attacker"]

@@ -111,6 +111,7 @@ class GaussianPolicy:
       bound: [] largest norm of the action (a disturbance's, in its unit); None does not clip.
       player: the player's functions.
       observation_key: which observation it sees.
+      limit: [] norm that what it hands out is shortened to, where that is less than its bound.
     """
 
     params: PyTree
@@ -118,6 +119,7 @@ class GaussianPolicy:
     bound: Array | None
     player: Player = struct.field(pytree_node=False)
     observation_key: str = struct.field(pytree_node=False)
+    limit: Array | None = None
 
     def __call__(self, observation: dict[str, Array], key: Array | None = None) -> Array:
         """Returns actions [..., A]: the mean, or a sample where `key` is given.
@@ -133,7 +135,9 @@ class GaussianPolicy:
         else:
             raw, *_ = self.player.sample(key, self.params, x)
         action = self.player.action(raw)
-        return action if self.bound is None else self.bound * radial_clip(action, 1.0)
+        if self.bound is not None:
+            action = self.bound * radial_clip(action, 1.0)
+        return action if self.limit is None else radial_clip(action, self.limit)
 
 
 __all__ = ["GaussianPolicy", "Player", "PlayerState"]
