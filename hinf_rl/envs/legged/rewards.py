@@ -90,8 +90,8 @@ def auxiliary_terms(
     clearance = motion.foot_position[:, 2] - config.foot_clearance_target_m
     foot_speed = jnp.sqrt(jnp.sum(motion.foot_velocity[:, :2] ** 2, axis=-1) + 1e-12)
     # A step only counts while one is asked for: standing robots should stand.
-    moving = jnp.linalg.norm(motion.command) > 0.1
-    stride = jnp.sum((motion.air_time - config.air_time_target_s) * motion.landed) * moving
+    counts = motion.landed & (jnp.linalg.norm(motion.command) > 0.1)
+    stride = jnp.sum(motion.air_time - config.air_time_target_s, where=counts)
     values = {
         "alive": jnp.ones((), jnp.float32),
         "vertical_velocity": motion.linear_velocity[2] ** 2,
