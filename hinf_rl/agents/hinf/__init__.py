@@ -10,6 +10,13 @@ from hinf_rl.agents.hinf.config import (
     PlayerConfig,
     hyperparameters,
 )
+from hinf_rl.agents.hinf.linear import (
+    LQGameResult,
+    gains,
+    lq_config,
+    solve_lq_game,
+    with_gains,
+)
 from hinf_rl.agents.hinf.players import GaussianPolicy
 
 __all__ = [
@@ -19,7 +26,12 @@ __all__ = [
     "GaussianPolicy",
     "HinfConfig",
     "Hyperparameters",
+    "LQGameResult",
     "PlayerConfig",
+    "gains",
     "hyperparameters",
+    "lq_config",
     "make",
+    "solve_lq_game",
+    "with_gains",
 ]
