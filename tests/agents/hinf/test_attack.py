@@ -76,14 +76,14 @@ SIGNS = {"policy": jnp.array([[-1.0], [1.0]], jnp.float32)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1.0, 2.0])
-def test_the_attack_finds_the_worst_push_within_the_bound(size):
-    # Against a = 0.8 o the reward is least at w = a / 2 = 0.4 o (price 0). Margin 0.08: eight
-    # seeds were off by at most 0.04. The size of the training bound must not scale it.
+def test_the_attack_finds_the_worst_push_within_the_bound():
+    # Against a = 0.8 o the reward is least at w = a / 2 = 0.4 o (price 0). Trained at twice the
+    # bound, where scaling the force back instead of shortening it would leave 0.2 o. Margin 0.06:
+    # seeds 0 to 7 were off by at most 0.03.
     policy = linear_policy(0.8)
     attacker = attack.train_attacker(
         PROBES["saddle"], policy, CONFIG, jax.random.key(0), objective="task", iterations=60,
-        size=size,
+        size=2.0,
     )  # fmt: skip
     worst = PROBES["saddle"].best_disturbance(0.8 * SIGNS["policy"], 0.0)
     np.testing.assert_allclose(worst[:, 0], [-0.4, 0.4], rtol=1e-6)
