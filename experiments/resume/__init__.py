@@ -1,0 +1,1 @@
+"""Training that is killed at random moments against training that is let be."""
