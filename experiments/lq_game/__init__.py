@@ -1,0 +1,1 @@
+"""Linear-quadratic games learned from samples, against their exact solution."""
