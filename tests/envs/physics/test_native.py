@@ -202,6 +202,22 @@ def test_what_is_shared_between_rows_need_not_be_batched(physics):
     assert_same_bits(shared, stepper(physics)(state, ctrl, *same))
 
 
+def test_the_way_of_accelerators_gives_the_same_bits(physics, monkeypatch):
+    """Where arrays live on a device they are copied to the host; on a CPU they are shared."""
+    nested = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), walker_inputs(physics, 6))
+    step = jax.vmap(jax.vmap(lambda *arguments: physics.step(*arguments, SUBSTEPS)))
+    shared = jax.jit(step)(*nested)
+
+    def copies(*arguments, cpu, default):
+        del cpu
+        return default(*arguments)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", copies)
+    copied = jax.jit(lambda *arguments: step(*arguments))
+    assert "pure_callback" in str(jax.make_jaxpr(copied)(*nested))
+    assert_same_bits(copied(*nested), shared)
+
+
 def test_one_instance_needs_no_vmap(physics):
     state, ctrl, force, parameters = jax.tree.map(lambda x: x[0], walker_inputs(physics, 1))
     alone = jax.jit(lambda *a: physics.step(*a, SUBSTEPS))(state, ctrl, force, parameters)
