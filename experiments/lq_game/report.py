@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 
 from experiments.lq_game.run import RESULTS
 from hinf_rl.training.files import read_json, write_atomic
@@ -102,10 +103,10 @@ def figure(data: dict[str, Any], path: Path) -> None:
     left.set_yticks(places, labels)
     right.set(xscale="log", xlabel="relative error of the gain", title="gains")
     handles = [
-        plt.Line2D([], [], marker="s", color="0.6", linestyle="", label="LQR"),
-        plt.Line2D([], [], marker="o", color="C0", linestyle="", label="learned, K"),
-        plt.Line2D([], [], marker="^", color="C1", linestyle="", label="learned, L"),
-        plt.Line2D([], [], color="C3", linestyle=":", label="bound for linear players"),
+        Line2D([], [], marker="s", color="0.6", linestyle="", label="LQR"),
+        Line2D([], [], marker="o", color="C0", linestyle="", label="learned, K"),
+        Line2D([], [], marker="^", color="C1", linestyle="", label="learned, L"),
+        Line2D([], [], color="C3", linestyle=":", label="bound for linear players"),
     ]
     figure_.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     figure_.savefig(path, dpi=110)

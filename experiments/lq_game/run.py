@@ -119,21 +119,31 @@ def linear_game(name: str, system: LinearSystem, factor: float) -> dict[str, Any
     }
 
 
-def network_config(level: float) -> HinfConfig:
-    """Settings of the network players."""
-    player = PlayerConfig(
+def network_player(std: float, *, desired_kl: float) -> PlayerConfig:
+    """A small network whose noise stays: the cost is quadratic, so noise moves no gain."""
+    log_std = float(np.log(std))
+    return PlayerConfig(
         hidden=(32, 32),
         activation="tanh",
-        init_log_std=-0.7,
-        log_std_range=(-2.5, 0.5),
-        learning_rate=1e-3,
-        desired_kl=0.005,
+        init_log_std=log_std,
+        log_std_range=(log_std, log_std),
+        learning_rate=5e-4,
+        desired_kl=desired_kl,
         learning_rate_range=(1e-5, 3e-3),
         entropy_cost=0.0,
     )
+
+
+def network_config(system: LinearSystem, exact: dict[str, Any]) -> HinfConfig:
+    """Settings of the network players; their noise is a share of what LQR does at x_0."""
+    lqr = lqr_gain(system.A, system.B, system.Q, system.R)
+    cost = float(np.trace(system.Q + lqr.T @ system.R @ lqr))
+    # The actor must be the faster one, as among linear players.
+    actor = network_player(0.4 * float(np.linalg.norm(lqr)), desired_kl=0.003)
+    disturber = network_player(0.3 * np.sqrt(cost) / exact["level"], desired_kl=0.001)
     return HinfConfig(
-        iterations=400,
-        num_envs=64,
+        iterations=500,
+        num_envs=128,
         unroll_length=25,
         num_epochs=4,
         num_minibatches=2,
@@ -143,7 +153,7 @@ def network_config(level: float) -> HinfConfig:
         actor_objective="game",
         normalize_observations=False,
         stagger_episodes=False,
-        actor=player,
+        actor=actor,
         critic=CriticConfig(
             hidden=(32, 32), activation="tanh", learning_rate=3e-3, clip_value=None
         ),
@@ -151,11 +161,11 @@ def network_config(level: float) -> HinfConfig:
             undisturbed_fraction=0.0,
             warmup_fraction=0.2,
             ramp_fraction=0.0,
-            player=player,
+            player=disturber,
         ),
         constraint=ConstraintConfig(
             multiplier="off",
-            attenuation=level**2,
+            attenuation=exact["level"] ** 2,
             intensity_power=2.0,
             intensity_horizon="discounted",
             baseline_decay=None,
@@ -172,7 +182,7 @@ def gain_at_zero(act: Callable[..., Any], size: int) -> np.ndarray:
 def network_game(name: str, system: LinearSystem) -> dict[str, Any]:
     """One game of network players, all seeds, linearised at the origin."""
     exact = oracle(system, NETWORK_FACTOR)
-    config = network_config(exact["level"])
+    config = network_config(system, exact)
     algorithm = make(config, LQEnv(system, episode_length=config.unroll_length))
     result = train(
         algorithm,
