@@ -35,6 +35,7 @@ _TESTS = {
     "task": "task-seeking",
     "fall": "fall-seeking",
 }
+_VERDICTS = {True: "pass", False: "**miss**", None: "open"}
 _FACES = ("#ffffff", "#c9c9c9", "#8f8f8f", "#0b4f8a", "#d9720b")
 _HATCHES = ("", "...", "///", "", "xxx")
 
@@ -56,51 +57,54 @@ def worst_attacks(results: Mapping[str, Any], attack: str, arm: str) -> dict[str
 def cells_of(results: Mapping[str, Any], arm: str) -> dict[str, dict[str, list[float]]]:
     """Returns all tests of one arm by name, attacks with their worst attacker."""
     cells = dict(results["arms"][arm]["cells"])
-    return cells | {name: worst_attacks(results, name, arm) for name in results["attacks"]}
+    return cells | {name: worst_attacks(results, name, arm) for name in sorted(results["attacks"])}
 
 
-def acceptance(results: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Returns the acceptance rule's lines as (claim, measured, holds).
+_RULE = (
+    "nominal task reward of H-infinity >= 0.95 x DR",
+    "nominal task reward without constraint <= 0.92 x DR (a collapse included)",
+    "survival of fall-seeking attackers at 0.9 N: H-infinity above DR by >= 0.2",
+    "multiplier moves against the sign of the slack in > 95 % of its free iterations",
+)
+
+
+def acceptance(results: Mapping[str, Any]) -> list[tuple[str, str, bool | None]]:
+    """Returns the acceptance rule's lines as (claim, measured, holds); None: not measured yet.
 
     Raises:
-      UserError: the rule speaks of arms or attacks that these results do not hold.
+      UserError: an arm that the rule speaks of is missing.
     """
     arms = results["arms"]
-    attack = "fall_0.9"
-    if not {"random", "unconstrained", "hinf"} <= set(arms) or attack not in results["attacks"]:
-        raise UserError("acceptance needs the finished results of setting 'main'")
+    if not {"random", "unconstrained", "hinf"} <= set(arms):
+        raise UserError("acceptance needs the arms of setting 'main'; run it to its end")
     nominal = {name: arm["cells"]["nominal"]["task_reward"] for name, arm in arms.items()}
     reward = {name: float(np.mean(values)) for name, values in nominal.items()}
-    survival = {
-        name: float(np.mean(worst_attacks(results, attack, name)["survival"]))
-        for name in ("random", "hinf")
-    }
     dual = arms["hinf"]["training"]["dual"]
     free, against = sum(dual["free"]), sum(dual["against_slack"])
     share = against / free if free else 0.0
-    gap = survival["hinf"] - survival["random"]
-    return [
+    measured = (
         (
-            "nominal task reward of H-infinity >= 0.95 x DR",
             f"{reward['hinf']:.3f} against 0.95 x {reward['random']:.3f}",
             reward["hinf"] >= 0.95 * reward["random"],
         ),
         (
-            "nominal task reward without constraint <= 0.92 x DR (a collapse included)",
             f"{reward['unconstrained']:.3f} against 0.92 x {reward['random']:.3f}",
             reward["unconstrained"] <= 0.92 * reward["random"],
         ),
-        (
-            "survival of fall-seeking attackers at 0.9 N: H-infinity above DR by >= 0.2",
-            f"{survival['hinf']:.3f} - {survival['random']:.3f} = {gap:+.3f}",
-            gap >= 0.2,
-        ),
-        (
-            "multiplier moves against the sign of the slack in > 95 % of its free iterations",
-            f"{against} of {free} ({100 * share:.1f} %)",
-            share > 0.95,
-        ),
-    ]
+        _attack_gap(results, "fall_0.9"),
+        (f"{against} of {free} ({100 * share:.1f} %)", share > 0.95),
+    )
+    return [(claim, *line) for claim, line in zip(_RULE, measured, strict=True)]
+
+
+def _attack_gap(results: Mapping[str, Any], attack: str) -> tuple[str, bool | None]:
+    if attack not in results["attacks"]:
+        return "not measured yet", None
+    ours, theirs = (
+        float(np.mean(worst_attacks(results, attack, name)["survival"]))
+        for name in ("hinf", "random")
+    )
+    return f"{ours:.3f} - {theirs:.3f} = {ours - theirs:+.3f}", ours - theirs >= 0.2
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -119,7 +123,7 @@ def table(results: Mapping[str, Any]) -> str:
 def attack_table(results: Mapping[str, Any]) -> str:
     """Returns the Markdown table of attacks, seed by seed: survival (task reward)."""
     lines = ["| attack | training | per seed: survival (task reward) |", "|---|---|---|"]
-    for attack in results["attacks"]:
+    for attack in sorted(results["attacks"]):
         for name in results["arms"]:
             worst = worst_attacks(results, attack, name)
             pairs = zip(worst["survival"], worst["task_reward"], strict=True)
@@ -221,7 +225,7 @@ def render(results: Mapping[str, Any]) -> str:
     ]
     if name == "main":
         lines = [
-            f"| {claim} | {measured} | {'pass' if holds else '**miss**'} |"
+            f"| {claim} | {measured} | {_VERDICTS[holds]} |"
             for claim, measured, holds in acceptance(results)
         ]
         head = "| acceptance rule, fixed beforehand | measured | |\n|---|---|---|\n"

@@ -7,10 +7,11 @@ goes on behind the last finished stage.
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import flax.serialization
 import jax
@@ -59,16 +60,16 @@ def run(config: Config) -> dict[str, Any]:
             results["arms"][name]["cells"] = measure(config, setting, evaluator, members)
             write_json(path, results)
             _say(f"{name}: {_brief(results['arms'][name]['cells'])}")
-    for objective in OBJECTIVES:
-        for force_n in setting.attack_n:
-            cell = f"{objective}_{force_n:g}"
-            if cell in results["attacks"]:
-                continue
-            results["attacks"][cell] = attack_all(
-                config, evaluator, runs[setting.arms[0].name].agent, shared, objective, force_n
-            )
-            write_json(path, results)
-            _say(f"{cell}: {_brief(results['attacks'][cell])}")
+    # The acceptance rule's attack comes first: the strongest that seeks the fall.
+    for force_n, objective in itertools.product(setting.attack_n[::-1], OBJECTIVES[::-1]):
+        cell = f"{objective}_{force_n:g}"
+        if cell in results["attacks"]:
+            continue
+        results["attacks"][cell] = attack_all(
+            config, evaluator, runs[setting.arms[0].name].agent, shared, objective, force_n
+        )
+        write_json(path, results)
+        _say(f"{cell}: {_brief(results['attacks'][cell])}")
     return results
 
 
@@ -81,9 +82,10 @@ def _train_or_load(
     shape = jax.eval_shape(lambda: jax.vmap(algorithm.init)(keys))
     policies = jax.eval_shape(algorithm.policy, shape)
     if arm.name in results["arms"] and saved.exists():
-        return cast(GaussianPolicy, flax.serialization.from_bytes(policies, saved.read_bytes()))
+        params = flax.serialization.from_bytes(policies.params, saved.read_bytes())
+        return policies.replace(params=params)
     policies, record = _train(algorithm, run.agent.iterations, keys)
-    saved.write_bytes(flax.serialization.to_bytes(policies))
+    saved.write_bytes(flax.serialization.to_bytes(policies.params))
     results["arms"][arm.name] = {
         "algorithm": arm.algorithm,
         "attenuation": arm.attenuation,

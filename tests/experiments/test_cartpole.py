@@ -71,6 +71,13 @@ def test_acceptance_misses_the_line_that_is_not_met(change, line):
     assert [index for index, value in enumerate(holds) if not value] == [line]
 
 
+def test_a_line_that_is_not_measured_is_open_and_does_not_pass():
+    results = fake_results()
+    results["attacks"] = {}
+    assert [holds for *_, holds in report.acceptance(results)] == [True, True, None, True]
+    assert "not measured yet | open |" in report.render(results)
+
+
 def test_dual_agreement_counts_free_moves_only():
     # Two seeds. Seed 0: 1 -> 0.8 on slack +1 (agrees), -> 0.9 on slack +1 (wrong way),
     # -> 0 on slack +9 (clipped, left out). Seed 1: unpushed first, then 1 -> 1.2 on slack -1.
@@ -110,7 +117,7 @@ def test_a_tiny_run_fills_every_cell_resumes_and_renders(tmp_path):
     first = run.run(config)
     stored = json.loads((tmp_path / "main.json").read_text())
     assert list(first["arms"]) == ["none", "random", "unconstrained", "hinf"]
-    assert list(first["attacks"]) == ["task_0.6", "task_0.9", "fall_0.6", "fall_0.9"]
+    assert list(first["attacks"]) == ["fall_0.9", "task_0.9", "fall_0.6", "task_0.6"]
     for arm in first["arms"]:
         for cell in report.cells_of(first, arm).values():
             assert len(cell["survival"]) == 2
