@@ -117,7 +117,7 @@ def train_attacker(
     settings = dataclasses.replace(settings, disturbance=disturbance)
     attacker, _ = make_attack(env, settings)(policy, key)
     # Shortened, not scaled: a force within the environment's bound stays what it was found to be.
-    return attacker.replace(limit=jnp.asarray(limit, jnp.float32))
+    return dataclasses.replace(attacker, limit=jnp.asarray(limit, jnp.float32))
 
 
 __all__ = ["Objective", "attack_config", "make_attack", "train_attacker"]

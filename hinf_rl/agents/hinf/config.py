@@ -15,6 +15,10 @@ def _require(holds: bool, rule: str, value: object) -> None:
         raise UserError(f"{rule}, got {value}")
 
 
+def _require_rate(value: float) -> None:
+    _require(0.0 < value < float("inf"), "learning_rate must be positive and finite", value)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlayerConfig:
     """A Gaussian player: its network and its optimiser.
@@ -45,9 +49,13 @@ class PlayerConfig:
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
-        _require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
+        _require_rate(self.learning_rate)
         _require(self.max_grad_norm > 0, "max_grad_norm must be positive", self.max_grad_norm)
-        _require(self.entropy_cost >= 0, "entropy_cost must be >= 0", self.entropy_cost)
+        _require(
+            0.0 <= self.entropy_cost < float("inf"),
+            "entropy_cost must be >= 0 and finite",
+            self.entropy_cost,
+        )
         _require(all(width > 0 for width in self.hidden), "hidden must be positive", self.hidden)
         _require(
             self.log_std_range[0] <= self.init_log_std <= self.log_std_range[1],
@@ -86,7 +94,7 @@ class CriticConfig:
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
-        _require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
+        _require_rate(self.learning_rate)
         _require(self.ridge >= 0, "ridge must be >= 0", self.ridge)
         if self.kind not in ("network", "quadratic"):
             raise UserError(f"critic.kind must be 'network' or 'quadratic', got {self.kind!r}")
@@ -195,7 +203,11 @@ class ConstraintConfig:
             f"constraint.multiplier_init must lie in [0, multiplier_max = {self.multiplier_max}]",
             self.multiplier_init,
         )
-        _require(self.multiplier_lr >= 0, "constraint.multiplier_lr >= 0", self.multiplier_lr)
+        _require(
+            0.0 <= self.multiplier_lr < float("inf"),
+            "constraint.multiplier_lr must be >= 0 and finite",
+            self.multiplier_lr,
+        )
         if self.baseline_decay is not None:
             _require(
                 0.0 <= self.baseline_decay < 1.0,
@@ -357,21 +369,22 @@ def hyperparameters(config: HinfConfig, *, default_limit: float) -> Hyperparamet
       default_limit: the environment's disturbance bound, where the settings give none.
     """
     limit = default_limit if config.disturbance.limit is None else config.disturbance.limit
-    values = Hyperparameters(
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        clip_ratio=config.clip_ratio,
-        attenuation=config.constraint.attenuation,
-        multiplier_init=config.constraint.multiplier_init,
-        multiplier_lr=config.constraint.multiplier_lr,
-        disturbance_limit=limit,
-        actor_entropy_cost=config.actor.entropy_cost,
-        disturber_entropy_cost=config.disturbance.player.entropy_cost,
-        actor_learning_rate=config.actor.learning_rate,
-        critic_learning_rate=config.critic.learning_rate,
-        disturber_learning_rate=config.disturbance.player.learning_rate,
-    )
-    return Hyperparameters(*(jnp.asarray(value, jnp.float32) for value in values))
+    values = {
+        "gamma": config.gamma,
+        "gae_lambda": config.gae_lambda,
+        "clip_ratio": config.clip_ratio,
+        "attenuation": config.constraint.attenuation,
+        "multiplier_init": config.constraint.multiplier_init,
+        "multiplier_lr": config.constraint.multiplier_lr,
+        "disturbance_limit": limit,
+        "actor_entropy_cost": config.actor.entropy_cost,
+        "disturber_entropy_cost": config.disturbance.player.entropy_cost,
+        "actor_learning_rate": config.actor.learning_rate,
+        "critic_learning_rate": config.critic.learning_rate,
+        "disturber_learning_rate": config.disturbance.player.learning_rate,
+    }
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+    return Hyperparameters(**arrays)
 
 
 __all__ = [

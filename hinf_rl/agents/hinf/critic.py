@@ -1,5 +1,7 @@
 """The critic's value heads: overall reward, task reward, and where asked intensity and falls."""
 
+from typing import cast
+
 import jax.numpy as jnp
 
 from hinf_rl.agents.hinf.config import HinfConfig
@@ -58,7 +60,7 @@ class NetworkCritic:
 
     def values(self, params: PyTree, x: Array) -> Array:
         """Values [..., H] at normalised privileged observations [..., P]."""
-        return self._network.apply(params, x)
+        return cast(Array, self._network.apply(params, x))
 
     def loss(
         self, params: PyTree, x: Array, old_values: Array, returns: Array, valid: Array

@@ -1,6 +1,6 @@
 """A Gaussian player: parameters, optimiser, densities, and the policy that leaves training."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax.numpy as jnp
 from flax import struct
@@ -55,7 +55,7 @@ class Player:
 
     def distribution(self, params: PyTree, x: Array) -> tuple[Array, Array]:
         """Mean and log standard deviation, both [..., A], at normalised inputs [..., I]."""
-        mean = self._network.apply(params["mean"], x)
+        mean = cast(Array, self._network.apply(params["mean"], x))
         log_std = jnp.clip(params["log_std"], *self.config.log_std_range)
         return mean, jnp.broadcast_to(log_std, mean.shape)
 

@@ -143,8 +143,8 @@ class SurrogateUpdate:
         loss, gradient = jax.value_and_grad(self._critic.loss)(
             state.params, x, batch.values, batch.returns, batch.valid
         )
-        is_finite = _all_finite((loss, gradient))
         stepped = self._critic.apply_gradient(state, gradient, learning_rate)
+        is_finite = _all_finite((loss, gradient, stepped.params))
         skipped = 1.0 - is_finite.astype(jnp.float32)
         return _choose(is_finite, stepped, state), jnp.where(is_finite, loss, 0.0), skipped
 
@@ -185,8 +185,10 @@ def _improve(
         )
         rate = jnp.where(jnp.isfinite(kl), rate, state.learning_rate)
         state = state._replace(learning_rate=rate)
-    is_finite = _all_finite((loss, gradient))
-    state = _choose(is_finite, player.apply_gradient(state, gradient), state)
+    stepped = player.apply_gradient(state, gradient)
+    # A finite gradient can still overflow the parameters.
+    is_finite = _all_finite((loss, gradient, stepped.params))
+    state = _choose(is_finite, stepped, state)
     safe = jnp.where(is_finite, jnp.float32(1), jnp.float32(0))
     metrics = {
         "loss": jnp.where(is_finite, loss, 0.0),
