@@ -301,9 +301,10 @@ def _short_parse_error(box: str, command: str, words: list[str]) -> str:
     statement = []
     for line in box.splitlines()[1:]:
         text = line.strip("│╭╮╰╯─ ")
-        if not text:  # a rule: hints and help follow
+        if text.strip("-"):
+            statement.append(text)
+        elif statement:  # a rule, plain on a terminal without Unicode: hints and help follow
             break
-        statement.append(text)
     said = re.sub(r"^Missing from hinf-rl \w+:", "missing:", " ".join(statement))
     unknown = next((word for word in words if word.startswith("--") and word in said), None)
     hint = ""

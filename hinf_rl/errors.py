@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+# More names than this are listed only where none is near.
+_MANY = 10
+
 
 class UserError(ValueError):
     """Something that the user asked for is wrong; the message names thing, value and fix.
@@ -22,7 +25,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")
+    listed = "" if near and len(known) > _MANY else f" (known: {', '.join(known)})"
+    return UserError(f"unknown {kind} {name!r}{hint}{listed}")
 
 
 __all__ = ["UserError", "unknown_name"]

@@ -76,7 +76,8 @@ def disk_errors(action: str) -> Iterator[None]:
                 f"cannot {action}: no space left on the disk; free some, then go on with "
                 "--resume (what was saved before is intact)"
             ) from error
-        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+        is_refused = isinstance(error, PermissionError | NotADirectoryError | FileExistsError)
+        if is_refused or (isinstance(error, OSError) and error.errno == errno.EROFS):
             raise UserError(
                 f"cannot {action}: {error.strerror}; choose another directory"
             ) from error

@@ -147,6 +147,8 @@ class _Session(NamedTuple):
         )
         last = (log and log.last) or {}
         wall_s, nonfinite = last.get("wall_s", 0.0), last.get("nonfinite_total", 0.0)
+        if self.run is not None:
+            self.run.begin_session()
         saved, first, busy_s = done if done else -1, done, 0.0
         progress.start(done=done, total=self.iterations)
         try:

@@ -11,6 +11,7 @@ report/         what evaluation writes
 import contextlib
 import dataclasses
 import fcntl
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hinf_rl.training.provenance import provenance
 
 # What may change between sessions of one run: none of it reaches the numbers.
 _FREE = ("total_steps", "log_every", "checkpoint_every", "keep_checkpoints")
+_FIRST = ("task", "algorithm")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ class RunDirectory:
     def __init__(self, path: Path | str, identity: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         self.identity = dict(identity or {})
+        self._session: tuple[RunConfig, dict[str, Any]] | None = None
 
     @property
     def config(self) -> Path:
@@ -103,6 +106,22 @@ class RunDirectory:
         """The folder that evaluation writes to."""
         return self.path / "report"
 
+    def plan_session(self, config: RunConfig, manifest: dict[str, Any]) -> None:
+        """Keeps what `begin_session` is to write."""
+        self._session = config, manifest
+
+    def begin_session(self) -> None:
+        """Writes settings and provenance, once it is sure that training can go on.
+
+        Until then a resume that fails has changed nothing.
+        """
+        if self._session is None:
+            return
+        config, manifest = self._session
+        files.write_json(self.manifest, manifest)
+        files.write_atomic(self.config, configs.dumps_toml(config))
+        self._session = None
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the directory against a second training process.
@@ -131,7 +150,7 @@ def open_run(path: Path | str, config: RunConfig, *, resume: bool = False) -> Ru
 
     Raises:
       UserError: the directory is taken, or holds a run with other settings. Nothing is
-        overwritten then.
+        overwritten then. A resumed run is written to by `begin_session` at the earliest.
     """
     run = RunDirectory(path, identity(config))
     is_taken = run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))
@@ -151,8 +170,9 @@ def open_run(path: Path | str, config: RunConfig, *, resume: bool = False) -> Ru
     manifest = {**provenance(), "resumed": []}
     if first is not None:
         manifest = {**first, "resumed": [*first.get("resumed", []), provenance()]}
-    files.write_json(run.manifest, manifest)
-    files.write_atomic(run.config, configs.dumps_toml(config))
+    run.plan_session(config, manifest)
+    if first is None:
+        run.begin_session()
     return run
 
 
@@ -201,7 +221,10 @@ def load_run(path: Path | str) -> tuple[RunConfig, Any, Any]:
     algorithm = make_algorithm(config)
     init = make_init(algorithm, seed_keys(config.seed, config.seeds))
     _, carry = restore_checkpoint(
-        RunDirectory(path).checkpoints, jax.eval_shape(init), identity=identity(config)
+        RunDirectory(path).checkpoints,
+        jax.eval_shape(init),
+        identity=identity(config),
+        warn=lambda line: print(line, file=sys.stderr),
     )
     return config, algorithm, carry
 
@@ -224,7 +247,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
 def _check_resumable(run: RunDirectory, config: RunConfig) -> None:
     stored = configs.flatten(configs.loads_toml(run.config.read_text(encoding="utf-8")))
     wanted = configs.flatten(configs.loads_toml(configs.dumps_toml(config)))
-    for name in sorted({*stored, *wanted}):
+    # Another task or algorithm explains the other differences.
+    for name in sorted({*stored, *wanted}, key=lambda name: (name not in _FIRST, name)):
         same = repr(stored.get(name)) == repr(wanted.get(name))
         if name not in _FREE and not same:
             raise UserError(

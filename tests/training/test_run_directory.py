@@ -87,9 +87,12 @@ def test_an_existing_run_needs_resume(tmp_path):
     runs.open_run(tmp_path / "run", toy())
     with pytest.raises(UserError, match="--resume"):
         runs.open_run(tmp_path / "run", toy())
-    runs.open_run(tmp_path / "run", toy(), resume=True)
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert len(manifest["resumed"]) == 1
+    again = runs.open_run(tmp_path / "run", toy(total_steps=2_000_000), resume=True)
+    first = again.manifest.read_text(), again.config.read_text()
+    assert "resumed" in json.loads(first[0])
+    again.begin_session()
+    assert len(json.loads(again.manifest.read_text())["resumed"]) == 1
+    assert again.config.read_text() == first[1].replace("1000000", "2000000")
 
 
 def test_resume_takes_a_longer_run_but_no_other_setting(tmp_path):

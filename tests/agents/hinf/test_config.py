@@ -22,8 +22,8 @@ from hinf_rl.errors import UserError
 NAN = float("nan")
 REFUSED = [
     (PlayerConfig, {"activation": "gelu"}, "unknown activation 'gelu'"),
-    (PlayerConfig, {"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-    (PlayerConfig, {"learning_rate": NAN}, "learning_rate must be positive, got nan"),
+    (PlayerConfig, {"learning_rate": 0.0}, "learning_rate must be positive and finite, got 0.0"),
+    (PlayerConfig, {"learning_rate": NAN}, "learning_rate must be positive and finite, got nan"),
     (PlayerConfig, {"max_grad_norm": -1.0}, "max_grad_norm must be positive"),
     (PlayerConfig, {"entropy_cost": -0.1}, "entropy_cost must be >= 0"),
     (PlayerConfig, {"hidden": (8, 0)}, "hidden must be positive, got (8, 0)"),
