@@ -1,4 +1,4 @@
-"""Renders results/resume.json as results/report.md.
+"""Renders results/*.json as results/report.md.
 
 python -m experiments.resume.report
 """
@@ -6,18 +6,24 @@ python -m experiments.resume.report
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.resume.run import RESULTS
+from experiments.resume.run import RESULTS, SETTINGS, summarise
 from hinf_rl.training.files import read_json, write_atomic
+
+
+def load() -> dict[str, Any]:
+    """Results by task, as far as they are there."""
+    paths = {name: RESULTS / f"{name}.json" for name in SETTINGS}
+    return {name: read_json(path) for name, path in paths.items() if path.exists()}
 
 
 def readme_section() -> list[str]:
     """What the README says of this experiment."""
-    data = read_json(RESULTS)
-    summary = data["summary"]
+    tasks = load()
+    summary = summarise(tasks)
     return [
         "### Killed and resumed",
         "",
-        f"Training of {' and '.join(data['tasks'])} was killed with SIGKILL {summary['kills']} "
+        f"Training of {' and '.join(tasks)} was killed with SIGKILL {summary['kills']} "
         f"times, {summary['kills_while_saving']} of them while a checkpoint was being written. "
         f"{summary['chains_equal_bit_for_bit']} of {summary['chains']} killed runs ended with the "
         "carry of the run that was let be, bit for bit (parameters, optimisers, simulator states, "
@@ -70,21 +76,17 @@ def _or_none(value: int | None) -> str:
 
 def main() -> None:
     """Writes report.md beside the results."""
-    data = read_json(RESULTS)
-    source = data["provenance"]
-    lines = [
-        "# Killed and resumed: results",
-        "",
-        f"`{source['command']}`, commit `{source['git']['commit']}`, {source['date_utc']}, "
-        f"jax {source['versions']['jax']}, mujoco {source['versions']['mujoco']}, "
-        f"{source['device']['platform']}, {data['iterations']} iterations each.",
-        "",
-        *chain_table(data["tasks"]),
-        "",
-        *kill_table(data["tasks"]),
-        "",
-    ]
-    write_atomic(RESULTS.with_name("report.md"), "\n".join(lines))
+    tasks = load()
+    lines = ["# Killed and resumed: results", "", *chain_table(tasks), "", *kill_table(tasks), ""]
+    for name, task in tasks.items():
+        source = task["provenance"]
+        lines.append(
+            f"- {name}: `{source['command']}`, commit `{source['git']['commit']}`, "
+            f"{source['date_utc']}, jax {source['versions']['jax']}, mujoco "
+            f"{source['versions']['mujoco']}, {source['device']['platform']}, "
+            f"{task['iterations']} iterations."
+        )
+    write_atomic(RESULTS / "report.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from hinf_rl.training.loop import make_init, seed_keys
 from hinf_rl.training.provenance import provenance
 from hinf_rl.training.run_directory import RunDirectory, identity, make_algorithm, read_config
 
-RESULTS = Path(__file__).parent / "results" / "resume.json"
-ITERATIONS = 12
+RESULTS = Path(__file__).parent / "results"
+ITERATIONS = 24
 # Killed at most this often, a chain then runs to its end.
 MAX_KILLS = 6
 _TIMEOUT_S = 900.0
@@ -109,10 +109,20 @@ class Training:
         """Waits until the compiled step runs, or the process has ended."""
         self._wait(lambda: "compiled in" in self.said())
 
+    def saved(self) -> int:
+        """Iteration of the newest complete checkpoint, 0 where there is none."""
+        return max(available_steps(RunDirectory(self.output).checkpoints), default=0)
+
+    def wait_for_checkpoint(self, iteration: int) -> None:
+        """Waits until `iteration` is saved, or the process has ended."""
+        self._wait(lambda: self.saved() >= iteration)
+
     def wait_for_save(self) -> None:
         """Waits until a half-written checkpoint is on disk, or the process has ended."""
         folder = RunDirectory(self.output).checkpoints
-        self._wait(lambda: any(folder.glob(".saving-*")))
+        # What an earlier kill left is removed by the next save; only this process's counts.
+        pattern = f".saving-*-{self._process.pid}"
+        self._wait(lambda: any(folder.glob(pattern)))
 
     def finish(self) -> None:
         """Waits for its end, which must be a good one."""
@@ -162,7 +172,7 @@ def run_chain(
     output: Path,
     cache: Path,
     *,
-    life_s: float,
+    iteration_s: float,
     kills: int,
     generator: random.Random,
     iterations: int = ITERATIONS,
@@ -173,7 +183,8 @@ def run_chain(
       setting: what is trained.
       output: run directory.
       cache: compilation cache of all processes.
-      life_s: seconds that all iterations take; a random kill comes uniformly over what is left.
+      iteration_s: seconds of one iteration; a random kill comes at a random point of one that is
+        drawn uniformly from what is left.
       kills: how many kills at most; every other one waits for a checkpoint being written.
       generator: draws the moments.
       iterations: length of the training.
@@ -185,24 +196,22 @@ def run_chain(
         if found:
             found[-1] = dataclasses.replace(found[-1], resumed_at=training.resumed_at())
         when: When = "saving" if len(found) % 2 else "random"
-        if len(found) == kills or not _strike(training, when, life_s, iterations, generator):
+        if len(found) == kills or not _strike(training, when, iteration_s, iterations, generator):
             training.finish()
             return found
         found.append(inspect(output, when))
 
 
 def _strike(
-    training: Training, when: When, life_s: float, iterations: int, generator: random.Random
+    training: Training, when: When, iteration_s: float, iterations: int, generator: random.Random
 ) -> bool:
     """Kills at the wanted moment; False where the process ended before it."""
-    done = (available_steps(RunDirectory(training.output).checkpoints) or [0])[-1]
-    left_s = life_s * (1.0 - done / iterations)
+    # By iterations, not by the clock, which means little on a busy machine.
+    training.wait_for_checkpoint(generator.randrange(training.saved(), iterations))
     if when == "saving":
-        # Not always the first save: let a random part of the rest go by.
-        time.sleep(generator.uniform(0.0, 0.5 * left_s))
         training.wait_for_save()
     else:
-        time.sleep(generator.uniform(0.0, left_s))
+        time.sleep(generator.uniform(0.0, iteration_s))
     return training.is_running() and training.kill()
 
 
@@ -273,14 +282,13 @@ def logged_iterations(output: Path) -> list[int]:
 def experiment(setting: Setting, chains: int, seed: int, folder: Path) -> dict[str, Any]:
     """One task: a run without kills and some chains beside it."""
     cache, whole = folder / "cache", folder / "whole"
-    run_whole(setting, folder / "warm", cache)  # fills the cache, so that `life_s` is fair
-    life_s = run_whole(setting, whole, cache)
+    iteration_s = run_whole(setting, whole, cache) / ITERATIONS
     rows = []
     for index in range(chains):
         output = folder / f"chain-{index}"
         generator = random.Random(f"{setting.task}-{seed}-{index}")
         kills = run_chain(
-            setting, output, cache, life_s=life_s, kills=MAX_KILLS, generator=generator
+            setting, output, cache, iteration_s=iteration_s, kills=MAX_KILLS, generator=generator
         )
         rows.append(
             {
@@ -314,28 +322,21 @@ def summarise(tasks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs everything and writes one JSON file."""
+    """Runs the tasks and writes one JSON file for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", nargs="+", choices=sorted(SETTINGS), default=sorted(SETTINGS))
     parser.add_argument("--chains", type=int, default=3, help="killed runs of each task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    tasks = {}
+    options.output.mkdir(parents=True, exist_ok=True)
     for name in options.task:
         with tempfile.TemporaryDirectory() as folder:
-            tasks[name] = experiment(SETTINGS[name], options.chains, options.seed, Path(folder))
-    summary = summarise(tasks)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    data = {
-        "provenance": provenance(),
-        "iterations": ITERATIONS,
-        "summary": summary,
-        "tasks": tasks,
-    }
-    write_json(options.output, data)
-    for name, value in summary.items():
-        print(f"{name}: {value}")
+            found = experiment(SETTINGS[name], options.chains, options.seed, Path(folder))
+        result = {"provenance": provenance(), "iterations": ITERATIONS, **found}
+        write_json(options.output / f"{name}.json", result)
+        for what, value in summarise({name: found}).items():
+            print(f"{name}: {what}: {value}")
 
 
 if __name__ == "__main__":

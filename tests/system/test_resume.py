@@ -14,13 +14,12 @@ from experiments.resume import run as resume
 def test_killed_training_ends_with_the_same_bits(tmp_path):
     setting, iterations = resume.SETTINGS["cartpole"], 6
     cache, whole, killed = tmp_path / "cache", tmp_path / "whole", tmp_path / "killed"
-    life_s = resume.run_whole(setting, whole, cache, iterations)
+    iteration_s = resume.run_whole(setting, whole, cache, iterations) / iterations
     kills = resume.run_chain(
         setting,
         killed,
         cache,
-        # Early on: a kill that comes after the end is none.
-        life_s=0.5 * life_s,
+        iteration_s=iteration_s,
         kills=2,
         generator=random.Random(1),
         iterations=iterations,

@@ -1,0 +1,1 @@
+"""Wrong configurations, models, checkpoints and commands, and what is said about them."""
