@@ -1,5 +1,8 @@
 """Wrong models and environments, given to the public interface."""
 
+# MuJoCo's compiled module carries no types.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 
 import jax
