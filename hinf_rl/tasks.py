@@ -222,7 +222,7 @@ _VELOCITY_AGENT = HinfConfig(
     num_minibatches=4,
     symmetry="augment",
     # A robot that cannot walk yet learns nothing from being pushed over: forces come late.
-    disturbance=DisturbanceConfig(warmup_fraction=0.4, ramp_fraction=0.3),
+    disturbance=DisturbanceConfig(warmup_fraction=0.5, ramp_fraction=0.2),
     # A walking robot loses little tracking per newton: at a price of 2 the disturber rests, at
     # 0.4 it pushes too hard for so short a training.
     constraint=ConstraintConfig(attenuation=0.8),
@@ -237,7 +237,7 @@ TASKS = {
             env_config=_VELOCITY,
             make_env=make_velocity,
             agent_config=_VELOCITY_AGENT,
-            total_steps=12_000_000,
+            total_steps=10_000_000,
             log_every=1,
             tags=("robot", "native physics"),
         ),
@@ -247,7 +247,7 @@ TASKS = {
             env_config=dataclasses.replace(_VELOCITY, robot="a1"),
             make_env=make_velocity,
             agent_config=_VELOCITY_AGENT,
-            total_steps=12_000_000,
+            total_steps=10_000_000,
             log_every=1,
             tags=("robot", "native physics"),
         ),
