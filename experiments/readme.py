@@ -8,13 +8,74 @@ import argparse
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
-from hinf_rl.training.files import write_atomic
+from hinf_rl.training.files import read_json, write_atomic
 
-README = Path(__file__).parent.parent / "README.md"
+FOLDER = Path(__file__).parent
+README = FOLDER.parent / "README.md"
 _BEGIN, _END = "<!-- begin results -->", "<!-- end results -->"
-# Each has a `readme_section() -> list[str]` that reads its own committed results.
-_EXPERIMENTS = ("quadruped", "lq_game", "multiplier", "cartpole", "benchmarks", "resume")
+
+
+def _report(name: str) -> Any:
+    return importlib.import_module(f"experiments.{name}.report")
+
+
+def lq_game() -> list[str]:
+    data = read_json(FOLDER / "lq_game/results/lq_game.json")
+    return [
+        "### Linear-quadratic games, against the exact solution",
+        "",
+        "The agent that trains the robot, with linear players: it sees samples only, and must find "
+        "the saddle point of the game Riccati equation. Details: "
+        "[experiments/lq_game](experiments/lq_game/report.md); the oracle itself: "
+        "[experiments/riccati](experiments/riccati/report.md).",
+        "",
+        *_report("lq_game").acceptance_table(data),
+    ]
+
+
+def multiplier() -> list[str]:
+    data = read_json(FOLDER / "multiplier/results/multiplier.json")
+    return [
+        "### The multiplier, against the exact fixed point",
+        "",
+        "Details: [experiments/multiplier](experiments/multiplier/report.md).",
+        "",
+        *_report("multiplier").acceptance_table(data),
+    ]
+
+
+def cartpole() -> list[str]:
+    data = read_json(FOLDER / "cartpole/results/main.json")
+    report = _report("cartpole")
+    rule = [
+        f"| {claim} | {measured} | {'pass' if holds else '**miss**'} |"
+        for claim, measured, holds in report.acceptance(data)
+    ]
+    return [
+        "### Cart-pole under a disturber",
+        "",
+        f"Mean over {data['config']['seeds']} seeds, worst seed in brackets. Details: "
+        "[experiments/cartpole](experiments/cartpole/README.md).",
+        "",
+        "| acceptance rule, fixed beforehand | measured | |",
+        "|---|---|---|",
+        *rule,
+        "",
+        report.table(data),
+    ]
+
+
+# The sections in their order, each with the file that it is rendered from.
+_SECTIONS = (
+    ("quadruped/results/hinf.json", lambda: _report("quadruped").readme_section()),
+    ("lq_game/results/lq_game.json", lq_game),
+    ("multiplier/results/multiplier.json", multiplier),
+    ("cartpole/results/main.json", cartpole),
+    ("resume/results/cartpole.json", lambda: _report("resume").readme_section()),
+    ("benchmarks/results/physics.json", lambda: _report("benchmarks").readme_section()),
+)
 
 
 def rendered(text: str) -> str:
@@ -22,9 +83,9 @@ def rendered(text: str) -> str:
     head, _, rest = text.partition(_BEGIN)
     _, _, tail = rest.partition(_END)
     lines: list[str] = []
-    for name in _EXPERIMENTS:
-        report = importlib.import_module(f"experiments.{name}.report")
-        lines += [*report.readme_section(), ""]
+    for path, section in _SECTIONS:
+        if (FOLDER / path).exists():
+            lines += [*section(), ""]
     return "\n".join([head + _BEGIN, "", *lines[:-1], "", _END + tail])
 
 

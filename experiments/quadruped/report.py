@@ -11,7 +11,16 @@ from hinf_rl.evaluation import plots
 from hinf_rl.training.files import read_json, write_atomic
 
 RESULTS = Path(__file__).parent / "results"
-ORDER = ("nominal", "domain_randomisation", "rarl", "unconstrained", "hinf")
+ORDER = (
+    "nominal",
+    "domain_randomisation",
+    "rarl",
+    "unconstrained",
+    "hinf",
+    "hinf-eta2",
+    "nominal-long",
+    "hinf-long",
+)
 _SURVIVAL = (
     ("nominal", "nominal"),
     ("randomised", "randomised"),
@@ -40,6 +49,9 @@ def survival_table(arms: Mapping[str, Any]) -> list[str]:
     lines = [
         "| survival | " + " | ".join(arms) + " |",
         "|---|" + "---|" * len(arms),
+        "| steps per seed, seeds | "
+        + " | ".join(f"{a['steps_per_seed'] / 1e6:.1f} M, {a['num_seeds']}" for a in arms.values())
+        + " |",
     ]
     for cell, label in _SURVIVAL:
         row = []
@@ -72,6 +84,26 @@ def tracking_table(arms: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def readme_section() -> list[str]:
+    """The part of README that these results support."""
+    arms = load()
+    first = next(iter(arms.values()))
+    return [
+        "### Aliengo under force",
+        "",
+        f"Trained on two CPU cores; survival of {first['protocol']['num_envs']} episodes of 20 s "
+        "per cell and seed, mean with bootstrap 95 % interval and the worst seed. Deliberate: "
+        "fresh attackers trained against each frozen policy, the worst counts. Details: "
+        "[experiments/quadruped](experiments/quadruped/results/report.md).",
+        "",
+        *survival_table(arms),
+        "",
+        *tracking_table(arms),
+        "",
+        "![survival over force](experiments/quadruped/results/survival.png)",
+    ]
+
+
 def write_report() -> Path:
     """Writes report.md and the figures; returns the report's path."""
     arms = load()
@@ -84,10 +116,9 @@ def write_report() -> Path:
     )
     protocol, plan = first["protocol"], first["attack_plan"]
     text = [
-        "# Aliengo under force: all algorithms at equal steps",
+        "# Aliengo under force",
         "",
-        f"{first['steps_per_seed']:,} environment steps for each of {first['num_seeds']} seeds, "
-        f"protocol `{protocol['name']}`: {protocol['num_envs']} episodes of "
+        f"Protocol `{protocol['name']}`: {protocol['num_envs']} episodes of "
         f"{protocol['num_steps'] * protocol['dt_s']:g} s per cell and seed. Mean over seeds with "
         "bootstrap 95 % interval over seeds (and episodes, for survival), and the worst seed.",
         f"Deliberate: the worst of {2 * plan['per_objective']} fresh attackers per policy "

@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments.quadruped.report import write_report
 from hinf_rl.commands.train import train_run
+from hinf_rl.evaluation.protocol import ProtocolConfig
 from hinf_rl.evaluation.report import AttackPlan, evaluate_run
 from hinf_rl.tasks import ALGORITHMS
 from hinf_rl.training.checkpoint import available_steps
@@ -55,6 +56,7 @@ def summary(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: results[name] for name in ("protocol", "task", "num_seeds", "cells", "gain")},
         "attack_plan": results["attack_plan"],
+        "attenuation": config.agent.constraint.attenuation,
         "steps_per_seed": config.agent.iterations * config.agent.batch_size,
         "wall_s": log[-1]["wall_s"],
         "curves": [{name: row[name] for name in names if name in row} for row in kept],
@@ -69,14 +71,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/quadruped"))
     parser.add_argument("--algorithms", nargs="+", default=sorted(ALGORITHMS))
+    parser.add_argument("--episodes", type=int, default=96, help="episodes of each cell")
     parser.add_argument("--attackers", type=int, default=2, help="attackers of each objective")
+    parser.add_argument("--attack-iterations", type=int, default=100)
     options = parser.parse_args(argv)
     for algorithm in options.algorithms:
         folder = options.output / algorithm
         if not is_complete(folder):
             train(algorithm, folder, steps=options.steps, seeds=options.seeds)
+        plan = AttackPlan(per_objective=options.attackers, iterations=options.attack_iterations)
         results = evaluate_run(
-            folder, attacks=AttackPlan(per_objective=options.attackers), pictures=False
+            folder,
+            protocol=ProtocolConfig(num_envs=options.episodes),
+            attacks=plan,
+            pictures=False,
         )
         write_json(RESULTS / f"{algorithm}.json", summary(folder, results))
         write_report()
