@@ -101,7 +101,7 @@ def test_both_attackers_push_over_the_edge(objective):
         Cliff(), linear_policy(0.0), CONFIG, jax.random.key(0), objective=objective, iterations=40
     )
     push = float(attacker({"policy": jnp.ones((1, 1), jnp.float32)})[0, 0])
-    assert 0.5 < push <= 1.0
+    assert 0.5 < push <= 1.0 + 1e-6
 
 
 def test_a_step_of_the_attack_leaves_the_actor_alone(kit):
