@@ -16,12 +16,11 @@ from typing import Any
 from experiments.quadruped.report import write_report
 from hinf_rl.commands.train import train_run
 from hinf_rl.evaluation.protocol import ProtocolConfig
-from hinf_rl.evaluation.report import AttackPlan, evaluate_run
+from hinf_rl.evaluation.report import AttackPlan, evaluate_run, read_results
 from hinf_rl.tasks import ALGORITHMS
 from hinf_rl.training.checkpoint import available_steps
 from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.logging import read_metrics
-from hinf_rl.training.provenance import provenance
 from hinf_rl.training.run_directory import RunDirectory, read_config
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,8 +60,18 @@ def summary(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         "wall_s": log[-1]["wall_s"],
         "curves": [{name: row[name] for name in names if name in row} for row in kept],
         "training": read_json(folder / "manifest.json"),
-        "evaluation": provenance(),
+        "evaluation": results["provenance"]["evaluation"],
     }
+
+
+def evaluate(folder: Path, options: argparse.Namespace) -> None:
+    """Runs the protocol on one algorithm; its run directory keeps the results."""
+    evaluate_run(
+        folder,
+        protocol=ProtocolConfig(num_envs=options.episodes),
+        attacks=AttackPlan(per_objective=options.attackers, iterations=options.attack_iterations),
+        pictures=False,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,19 +83,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=96, help="episodes of each cell")
     parser.add_argument("--attackers", type=int, default=2, help="attackers of each objective")
     parser.add_argument("--attack-iterations", type=int, default=100)
+    parser.add_argument(
+        "--keep-evaluations", action="store_true", help="take a run's own report where there is one"
+    )
     options = parser.parse_args(argv)
     for algorithm in options.algorithms:
         folder = options.output / algorithm
         if not is_complete(folder):
             train(algorithm, folder, steps=options.steps, seeds=options.seeds)
-        plan = AttackPlan(per_objective=options.attackers, iterations=options.attack_iterations)
-        results = evaluate_run(
-            folder,
-            protocol=ProtocolConfig(num_envs=options.episodes),
-            attacks=plan,
-            pictures=False,
-        )
-        write_json(RESULTS / f"{algorithm}.json", summary(folder, results))
+        if not (options.keep_evaluations and (folder / "report/results.json").exists()):
+            evaluate(folder, options)
+        write_json(RESULTS / f"{algorithm}.json", summary(folder, read_results(folder)))
         write_report()
 
 
