@@ -29,7 +29,8 @@ def count_compilations() -> Iterator[list[str]]:
     """Collects the name of each program that is compiled, or read from a cache, in the block."""
     names: list[str] = []
 
-    def listen(event: str, _seconds: float, **details: Any) -> None:
+    def listen(event: str, duration_secs: float, **details: Any) -> None:
+        del duration_secs
         if event == COMPILATION:
             names.append(str(details.get("fun_name", "unnamed")))
 

@@ -96,7 +96,7 @@ def native_side(model: mujoco.MjModel, start: Start, control: np.ndarray) -> Cal
 
     @jax.jit
     def roll(start: Start, control: jax.Array) -> Any:
-        state = PhysicsState(*map(jnp.asarray, start), jnp.zeros(rows, jnp.float32))
+        state = PhysicsState(start.qpos, start.qvel, start.warmstart, jnp.zeros(rows, jnp.float32))  # pyright: ignore[reportArgumentType] traced here
 
         def body(state: Any, target: jax.Array) -> tuple[Any, None]:
             return step(state, target, force, parameters), None

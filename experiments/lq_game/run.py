@@ -190,6 +190,8 @@ def network_game(name: str, system: LinearSystem) -> dict[str, Any]:
         keys=seed_keys(0, SEEDS),
         log_every=config.iterations,
     )
+    if not result.summary["finished"]:
+        raise SystemExit(f"interrupted; run again to play {name} and what follows")
     size = len(system.A)
     actors, disturbers = algorithm.policy(result.carry), algorithm.disturber(result.carry)
     member = [jax.tree.map(lambda leaf, i=i: leaf[i], (actors, disturbers)) for i in range(SEEDS)]
