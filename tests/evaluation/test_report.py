@@ -66,7 +66,8 @@ def trained(monkeypatch):
     """Replaces the training of attackers; returns what was asked for."""
     asked = []
 
-    def train(env, policy, config, key, *, objective, iterations):
+    def train(env, policy, config, key, *, objective, iterations, num_envs, size):
+        assert (num_envs, size) == (256, 1.5)
         asked.append((objective, iterations, config.disturbance.limit, key))
         return jax.tree_util.Partial(_push)
 

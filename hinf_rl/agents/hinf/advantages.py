@@ -29,7 +29,7 @@ class Advantages(NamedTuple):
     disturber: Array  # [T, E], 0 where undisturbed
     returns: Array  # [T, E, H]
     values: Array  # [T, E, H]
-    is_disturbed: Array  # [T, E] bool, valid and disturbed
+    is_disturbed: Array  # [T, E] bool, valid, and the disturber chose its force here
 
 
 def estimate(
@@ -66,15 +66,20 @@ def estimate(
         gae_lambda=numbers.gae_lambda,
     )
     valid = transition.valid
-    is_disturbed = valid & jnp.broadcast_to(disturbed, valid.shape)
-    task = advantages[..., heads.index("task")]
+    is_disturbed = valid & jnp.broadcast_to(disturbed, valid.shape) & transition.is_decision
     if config.has_intensity_head:
         intensity = advantages[..., heads.index("intensity")]
     else:
-        intensity = centred_intensity(transition.intensity, is_disturbed)
+        # What is chosen once is paid for at every step that it is held.
+        held = config.disturbance.decision_steps(spec.dt_s)
+        intensity = held * centred_intensity(transition.intensity, is_disturbed)
     scale = spec.task_reward_scale
-    paid = task + numbers.attenuation * scale * intensity
-    actor = _actor(config, carry, advantages[..., 0], task, paid, valid)
+    if heads.is_attack:
+        actor = jnp.zeros_like(transition.reward)
+    else:
+        task = advantages[..., heads.index("task")]
+        paid = task + numbers.attenuation * scale * intensity
+        actor = _actor(config, carry, advantages[..., heads.index("reward")], task, paid, valid)
     disturber = _disturber(config, heads, carry, advantages, intensity, scale, is_disturbed)
     return Advantages(actor, disturber, returns, values, is_disturbed)
 

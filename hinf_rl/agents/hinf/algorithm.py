@@ -15,6 +15,7 @@ from hinf_rl.envs.api import Env
 from hinf_rl.envs.batch import BatchEnv
 from hinf_rl.errors import UserError
 from hinf_rl.ops.normalize import normalizer_init, normalizer_update
+from hinf_rl.ops.surrogate import masked_mean
 from hinf_rl.types import Array, Metrics
 
 
@@ -42,7 +43,7 @@ class _Builder:
         _check(config, env)
         self._config, self._spec = config, spec
         self._env = BatchEnv(env, config.num_envs)
-        self._heads = Heads(config)
+        self._heads = Heads(config, is_attack=frozen_actor is not None)
         self._actor = Player(config.actor, input_size=spec.policy_size, size=spec.action_size)
         sees = spec.privileged_size if config.disturbance.privileged else spec.policy_size
         self._disturber = Player(
@@ -181,7 +182,9 @@ class _Builder:
         }
         if self._rollout.is_bounded:
             clipped = jnp.sum(transition.disturber.raw**2, axis=-1) >= 1.0
-            metrics["disturber/saturation"] = jnp.mean(clipped.astype(jnp.float32))
+            metrics["disturber/saturation"] = masked_mean(
+                clipped.astype(jnp.float32), transition.is_decision
+            )
             metrics["disturber/bound"] = self._rollout.disturbance_bound(carry)
         return carry._replace(last_episodes=last), metrics
 

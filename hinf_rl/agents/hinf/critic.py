@@ -15,11 +15,21 @@ from hinf_rl.types import Array, PyTree
 class Heads:
     """Which reward each value head sums, in order.
 
+    Args:
+      config: the settings.
+      is_attack: only the disturber learns. What nobody climbs is not valued then: rewards are
+        far larger than the chance of a fall, and would have the common trunk to themselves.
+
     Attributes:
-      names: "reward", "task", then "intensity" and "fall" where the configuration uses them.
+      names: "reward", "task", then "intensity" and "fall" where the configuration uses them; of
+        an attack its objective alone.
     """
 
-    def __init__(self, config: HinfConfig) -> None:
+    def __init__(self, config: HinfConfig, *, is_attack: bool = False) -> None:
+        self.is_attack = is_attack
+        if is_attack:
+            self.names = [config.disturbance.objective]
+            return
         self.names = ["reward", "task"]
         if config.has_intensity_head:
             self.names.append("intensity")

@@ -21,9 +21,9 @@ class CriticState(NamedTuple):
 
 
 class HeldForce(NamedTuple):
-    """The random disturbance of each environment."""
+    """The disturbance of each environment where it outlasts a step: random, or a decision."""
 
-    direction: Array  # [E, D] in the unit ball
+    sample: Array  # [E, D] in units of the bound, before clipping
     remaining: Array  # [E] int32 steps that it is still held
 
 
@@ -37,7 +37,7 @@ class Carry(NamedTuple):
       multiplier: [] lambda.
       nominal_cost: [] running mean of the undisturbed environments' cost, relative to the scale.
       env: the environments.
-      held: the random disturbances.
+      held: disturbances that outlast a step.
       last_episodes: [3] return, task share and length of the episodes that ended last.
       hyperparameters: the run's numbers.
       iteration: [] int32 iterations done.
@@ -85,6 +85,7 @@ class Transition(NamedTuple):
     terminated: Array  # [T, E] bool
     truncated: Array  # [T, E] bool
     valid: Array  # [T, E] bool
+    is_decision: Array  # [T, E] bool, the disturber chose a new force; else it holds the last
 
 
 class Statistics(NamedTuple):
@@ -118,6 +119,8 @@ class Rollout:
         self._frozen_actor = frozen_actor
         # Environments below this index stay undisturbed, so that their cost is the baseline.
         self.disturbed = jnp.arange(config.num_envs) >= config.num_undisturbed
+        self._decision_steps = config.disturbance.decision_steps(env.spec.dt_s)
+        self._holds_decisions = config.disturbance.source == "learned" and self._decision_steps > 1
 
     def init_held(self) -> HeldForce:
         """No force yet; the first step draws one."""
@@ -180,9 +183,14 @@ class Rollout:
         observation = env.env.observation
         actor_turn, action = self._act(carry, observation, key_actor)
         disturber_turn, sample = self._disturb(carry, observation, key_disturber)
+        is_decision = jnp.ones(sample.shape[0], bool)
         if self._config.disturbance.source == "random":
             held = self._redraw(held, key_held)
-            sample = held.direction
+            sample = held.sample
+        elif self._holds_decisions:
+            is_decision = held.remaining <= 0
+            held = self._hold(held, sample, self._decision_steps)
+            sample = held.sample
         disturbance = self._execute(sample, bound)
         next_env, step = self._env.step(env, action, disturbance)
         reference = carry.hyperparameters.disturbance_limit if self.is_bounded else 1.0
@@ -200,8 +208,14 @@ class Rollout:
             terminated=step.terminated,
             truncated=step.truncated,
             valid=step.valid,
+            is_decision=is_decision,
         )
-        done = (step.terminated | step.truncated) & step.valid
+        # Players that were shown NaN answered with it: such a step is invalid, and a mask does
+        # not stop NaN.
+        transition = jax.tree.map(_finite_or_zero, transition)
+        # A new episode begins with a new force.
+        held = held._replace(remaining=jnp.where(step.done, jnp.int32(0), held.remaining))
+        done = step.done & step.valid
         length = step.episode_length.astype(jnp.float32)
         share = step.episode_task_return / (length * self._env.spec.task_reward_scale)
         ended = jnp.stack([step.episode_return, share, length, jnp.ones_like(length)], axis=-1)
@@ -246,7 +260,7 @@ class Rollout:
         Directions are uniform on the sphere and magnitudes uniform in [0, 1].
         """
         key_direction, key_size, key_time = jax.random.split(key, 3)
-        envs, size = held.direction.shape
+        envs, size = held.sample.shape
         direction = jax.random.normal(key_direction, (envs, size))
         direction /= jnp.linalg.norm(direction, axis=-1, keepdims=True) + 1e-8
         direction *= jax.random.uniform(key_size, (envs, 1))
@@ -254,11 +268,19 @@ class Rollout:
             max(1, round(time / self._env.spec.dt_s)) for time in self._config.disturbance.hold_s
         )
         duration = jax.random.randint(key_time, (envs,), low, high + 1, dtype=jnp.int32)
+        return self._hold(held, direction, duration)
+
+    def _hold(self, held: HeldForce, sample: Array, duration: Array | int) -> HeldForce:
+        """Takes the new sample where the old one's time is over; one step of it is used."""
         is_over = held.remaining <= 0
         return HeldForce(
-            direction=jnp.where(is_over[:, None], direction, held.direction),
+            sample=jnp.where(is_over[:, None], sample, held.sample),
             remaining=jnp.where(is_over, duration, held.remaining) - jnp.int32(1),
         )
+
+
+def _finite_or_zero(x: Array) -> Array:
+    return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x)) if x.dtype == jnp.float32 else x
 
 
 def _no_turn(action: Array) -> Turn:

@@ -171,6 +171,7 @@ def made_up_transition(key, *, steps=6, envs=8, fall_share=0.15, invalid_share=0
         terminated=terminated,
         truncated=truncated,
         valid=valid,
+        is_decision=jnp.ones(shape, bool),
     )
 
 

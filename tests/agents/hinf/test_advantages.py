@@ -93,6 +93,20 @@ def test_the_disturber_climbs_lost_task_reward_less_the_price_of_force(kit):
     assert not np.any(np.asarray(found.disturber)[:, :2])
 
 
+def test_a_held_force_is_chosen_once_and_paid_for_at_every_step(kit):
+    # Decisions each 0.3 s at 0.1 s a step: a third of the samples, three times the price.
+    config = kit.tiny(disturbance={"decision_s": 0.3}, constraint={"attenuation": 0.7})
+    case = Case(kit, config)
+    decided = np.broadcast_to((np.arange(6) % 3 == 0)[:, None], (6, 8))
+    case.data = case.data._replace(is_decision=jnp.asarray(decided))
+    data, raw, *_ = case.numpy()
+    mask = data.valid & DISTURBED & decided
+    centred = np.where(mask, data.intensity - data.intensity[mask].mean(), 0.0)
+    found = case.estimate()
+    close(found.disturber, standard(-raw["task"] / SCALE - 3 * 0.7 * centred, mask))
+    np.testing.assert_array_equal(found.is_disturbed, mask)
+
+
 def test_value_targets_are_advantage_plus_value_per_head(kit):
     case = Case(kit, kit.tiny())
     _, raw, *_ = case.numpy()

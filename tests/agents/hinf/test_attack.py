@@ -104,6 +104,13 @@ def test_both_attackers_push_over_the_edge(objective):
     assert 0.5 < push <= 1.0 + 1e-6
 
 
+@pytest.mark.parametrize("objective", ["task", "fall"])
+def test_an_attack_values_its_objective_alone(kit, objective):
+    settings = attack.attack_config(CONFIG, objective=objective, iterations=5)
+    algorithm = make(settings, Cliff(), frozen_actor=linear_policy(0.0))
+    assert kit.parts(algorithm)._heads.names == [objective]
+
+
 def test_a_step_of_the_attack_leaves_the_actor_alone(kit):
     # The frozen policy acts by its mean; the unused actor of the carry does not move either.
     settings = attack.attack_config(CONFIG, objective="task", iterations=5)
@@ -124,7 +131,9 @@ def test_an_attack_is_free_total_and_immediate():
     assert found.constraint.multiplier == "off" and found.actor_objective == "reward"
     assert found.disturbance.objective == "fall"
     assert found.disturbance.warmup_fraction == found.disturbance.ramp_fraction == 0.0
-    assert found.disturbance.player == training.disturbance.player
+    # It explores with held forces of the bound's size; its network is that of the training.
+    wide = dataclasses.replace(training.disturbance.player, init_log_std=0.0)
+    assert found.disturbance.player == wide and found.disturbance.decision_s == 0.3
     assert (found.gamma, found.unroll_length) == (training.gamma, training.unroll_length)
 
 

@@ -148,7 +148,7 @@ def run_lengths(rows):
 def test_random_forces_are_held_as_long_as_configured(kit):
     pushes = {"source": "random", "hold_s": (0.2, 0.5), "undisturbed_fraction": 0.25}
     config = kit.tiny(unroll_length=60, disturbance=pushes)
-    _, _, after, data, _ = collect(kit, config)
+    _, _, after, data, _ = collect(kit, config, kit.Plane(episode_length=1000))
     pushed = data.final_observation[..., kit.PUSH]
     lengths = np.concatenate([run_lengths(pushed[:, env]) for env in range(2, 8)])
     # 0.2 s to 0.5 s are 2 to 5 steps of 0.1 s; about 100 draws miss none of them.
@@ -158,13 +158,14 @@ def test_random_forces_are_held_as_long_as_configured(kit):
     assert norm.max() <= 3.0 * (1.0 + 1e-6) and norm.min() < 1.0
     # What is still held goes over into the next iteration; nothing else could make this so.
     still = np.asarray(after.held.remaining) > 0
-    np.testing.assert_allclose(3.0 * after.held.direction[2:], pushed[-1, 2:], rtol=1e-5)
+    np.testing.assert_allclose(3.0 * after.held.sample[2:], pushed[-1, 2:], rtol=1e-5)
     assert still.any() and np.all(data.disturber.log_prob == 0.0)
 
 
 def test_a_random_force_outlives_the_iteration(kit):
     pushes = {"source": "random", "hold_s": (0.4, 0.4), "undisturbed_fraction": 0.0}
-    algorithm = make(kit.tiny(unroll_length=6, disturbance=pushes), kit.Plane())
+    endless = kit.Plane(episode_length=1000)  # a new episode begins with a new force
+    algorithm = make(kit.tiny(unroll_length=6, disturbance=pushes), endless)
     rollout, carry = kit.parts(algorithm)._rollout, algorithm.init(jax.random.key(3))
     step = jax.jit(rollout.collect)
     rows = []
@@ -174,6 +175,30 @@ def test_a_random_force_outlives_the_iteration(kit):
     pushed = np.concatenate(rows)
     lengths = [set(run_lengths(pushed[:, env])) for env in range(8)]
     assert lengths == [{4}] * 8  # 24 steps in 4 iterations, one force each 0.4 s
+
+
+def test_a_learned_force_is_held_between_decisions(kit):
+    pushes = {"decision_s": 0.3, "undisturbed_fraction": 0.25}
+    config = kit.tiny(unroll_length=25, disturbance=pushes)
+    _, carry, _, data, _ = collect(kit, config, kit.Plane(episode_length=7))
+    pushed = data.final_observation[..., kit.PUSH]
+    norm = np.linalg.norm(data.disturber.raw, axis=-1, keepdims=True)
+    chosen = 3.0 * data.disturber.raw / np.maximum(norm, 1.0)
+    for env in range(2, 8):
+        count, age, last = int(carry.env.step_count[env]), 0, 0
+        for t in range(25):
+            # Episodes of 7 steps: decisions at steps 0, 3 and 6, and anew in the next episode.
+            assert data.is_decision[t, env] == (age % 3 == 0)
+            last = t if age % 3 == 0 else last
+            np.testing.assert_allclose(pushed[t, env], chosen[last, env], rtol=1e-5)
+            count, age = count + 1, age + 1
+            if count == 7:
+                count, age = 0, 0
+    assert np.all(pushed[:, :2] == 0.0)
+
+
+def test_by_default_every_step_is_a_decision(learned):
+    assert np.all(learned[3].is_decision)
 
 
 def test_nobody_pushes_without_a_source(kit):
