@@ -104,7 +104,10 @@ def apply_algorithm(config: HinfConfig, algorithm: str) -> HinfConfig:
         return config
     source = {"nominal": "none", "domain_randomisation": "random"}.get(algorithm, "learned")
     objective = "reward" if algorithm == "rarl" else "task"
-    disturbance = dataclasses.replace(config.disturbance, source=source, objective=objective)
+    random_fraction = 0.0 if algorithm == "rarl" else config.disturbance.random_fraction
+    disturbance = dataclasses.replace(
+        config.disturbance, source=source, objective=objective, random_fraction=random_fraction
+    )
     constraint = dataclasses.replace(config.constraint, multiplier="off")
     return dataclasses.replace(
         config, actor_objective="reward", disturbance=disturbance, constraint=constraint
@@ -222,10 +225,13 @@ _VELOCITY_AGENT = HinfConfig(
     num_minibatches=4,
     symmetry="augment",
     # A robot that cannot walk yet learns nothing from being pushed over: forces come late.
-    disturbance=DisturbanceConfig(warmup_fraction=0.5, ramp_fraction=0.2),
+    # They are held for 0.2 s, or they would average out before 25 kg move.
+    disturbance=DisturbanceConfig(
+        warmup_fraction=0.5, ramp_fraction=0.2, decision_s=0.2, random_fraction=0.25
+    ),
     # A walking robot loses little tracking per newton: at a price of 2 the disturber rests, at
     # 0.4 it pushes too hard for so short a training.
-    constraint=ConstraintConfig(attenuation=0.8),
+    constraint=ConstraintConfig(attenuation=1.2),
 )
 
 TASKS = {

@@ -74,6 +74,14 @@ def test_an_algorithm_differs_from_hinf_only_where_it_must(algorithm):
     assert found.batch_size == base.batch_size
 
 
+def test_a_zero_sum_disturber_has_no_random_forces_beside_it():
+    base = TASKS["cartpole"].agent_config
+    mixed = dataclasses.replace(base.disturbance, random_fraction=0.25)
+    base = dataclasses.replace(base, disturbance=mixed)
+    assert apply_algorithm(base, "rarl").disturbance.random_fraction == 0.0
+    assert apply_algorithm(base, "unconstrained").disturbance.random_fraction == 0.25
+
+
 def test_a_run_lasts_as_long_as_its_steps():
     # cartpole takes 64 * 64 = 4096 steps per iteration.
     config = configure("cartpole", "hinf", {"total_steps": 10_000})

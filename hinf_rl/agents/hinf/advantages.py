@@ -70,9 +70,10 @@ def estimate(
     if config.has_intensity_head:
         intensity = advantages[..., heads.index("intensity")]
     else:
-        # What is chosen once is paid for at every step that it is held.
+        # What is chosen once is paid for at every step that it is held, and what is beyond the
+        # bound, too: else the price would lose its hold on a disturber that has saturated.
         held = config.disturbance.decision_steps(spec.dt_s)
-        intensity = held * centred_intensity(transition.intensity, is_disturbed)
+        intensity = held * centred_intensity(transition.asked_intensity, is_disturbed)
     scale = spec.task_reward_scale
     if heads.is_attack:
         actor = jnp.zeros_like(transition.reward)
@@ -125,16 +126,29 @@ def _disturber(
 
 
 def dual_step(
-    config: HinfConfig, spec: EnvSpec, carry: Carry, transition: Transition, disturbed: Array
+    config: HinfConfig,
+    spec: EnvSpec,
+    carry: Carry,
+    transition: Transition,
+    disturbed: Array,
+    undisturbed: Array,
 ) -> tuple[Carry, Metrics]:
     """Moves multiplier and nominal cost by one iteration's measured constraint.
 
     The multiplier rests while nobody is disturbed (warm-up), or it would answer to nothing.
+
+    Args:
+      config: the settings.
+      spec: the environment's bounds.
+      carry: multiplier, nominal cost and hyperparameters.
+      transition: the rollout [T, E].
+      disturbed: [E] bool, environments that the disturber acts on.
+      undisturbed: [E] bool, environments that nobody acts on.
     """
     settings = config.constraint
     valid = transition.valid
     is_disturbed = valid & jnp.broadcast_to(disturbed, valid.shape)
-    is_undisturbed = valid & ~jnp.broadcast_to(disturbed, valid.shape)
+    is_undisturbed = valid & jnp.broadcast_to(undisturbed, valid.shape)
     cost = task_cost(
         transition.task_reward, spec.task_reward_max, task_reward_scale=spec.task_reward_scale
     )

@@ -117,8 +117,9 @@ class _Builder:
         )  # fmt: skip
         carry, update_metrics = self._update(carry, transition, estimated)
         carry, dual_metrics = advantages.dual_step(
-            self._config, self._spec, carry, transition, self._rollout.disturbed
-        )
+            self._config, self._spec, carry, transition,
+            self._rollout.disturbed, self._rollout.undisturbed,
+        )  # fmt: skip
         carry = self._observe(carry, transition)
         carry, rollout_metrics = self._report(carry, transition, statistics)
         metrics = rollout_metrics | update_metrics | dual_metrics

@@ -49,6 +49,7 @@ def attack_config(
         source="learned",
         objective=objective,
         undisturbed_fraction=0.0,
+        random_fraction=0.0,
         warmup_fraction=0.0,
         ramp_fraction=0.0,
         decision_s=_DECISION_S,

@@ -114,6 +114,8 @@ class DisturbanceConfig:
         between; 0 decides at every control step, as in the paper. Noise that changes at every
         step averages out before a heavy body moves: held forces find more.
       undisturbed_fraction: share of the environments that nobody disturbs.
+      random_fraction: share of the environments that random held forces push beside a learned
+        disturber, which overfits to what it last found: they keep the policy used to the rest.
       warmup_fraction: share of the iterations without disturbance.
       ramp_fraction: share over which the bound then grows linearly to its full value.
       privileged: the disturber sees the critic's observation instead of the policy's.
@@ -127,6 +129,7 @@ class DisturbanceConfig:
     hold_s: tuple[float, float] = (0.2, 1.0)
     decision_s: float = 0.0
     undisturbed_fraction: float = 0.25
+    random_fraction: float = 0.0
     warmup_fraction: float = 0.2
     ramp_fraction: float = 0.4
     privileged: bool = False
@@ -141,7 +144,12 @@ class DisturbanceConfig:
         ):
             if value not in known:
                 raise UserError(f"disturbance.{name} must be one of {known}, got {value!r}")
-        for name in ("undisturbed_fraction", "warmup_fraction", "ramp_fraction"):
+        for name in (
+            "undisturbed_fraction",
+            "random_fraction",
+            "warmup_fraction",
+            "ramp_fraction",
+        ):
             value = getattr(self, name)
             _require(0.0 <= value <= 1.0, f"disturbance.{name} must lie in [0, 1]", value)
         _require(
@@ -297,10 +305,11 @@ class HinfConfig:
                 f"does not divide into num_minibatches = {self.num_minibatches} equal parts"
             )
         learned = self.disturbance.source == "learned"
-        if learned and self.num_undisturbed >= self.num_envs:
+        if learned and self.num_undisturbed + self.num_random >= self.num_envs:
             raise UserError(
-                f"disturbance.undisturbed_fraction = {self.disturbance.undisturbed_fraction} "
-                f"leaves none of num_envs = {self.num_envs} for the disturber"
+                f"disturbance.undisturbed_fraction = {self.disturbance.undisturbed_fraction} and "
+                f"random_fraction = {self.disturbance.random_fraction} leave none of num_envs = "
+                f"{self.num_envs} for the disturber"
             )
         if self.actor_objective == "game" and not self.has_intensity_head:
             raise UserError(
@@ -319,10 +328,12 @@ class HinfConfig:
                 f"update = 'newton' and critic.kind = 'quadratic' go together, got "
                 f"{self.update!r} and {self.critic.kind!r}"
             )
-        if self.update == "newton" and self.disturbance.decision_s > 0.0:
+        pushes = self.disturbance
+        if self.update == "newton" and max(pushes.decision_s, pushes.random_fraction) > 0.0:
             raise UserError(
-                f"update = 'newton' decides at every step: set disturbance.decision_s to 0, got "
-                f"{self.disturbance.decision_s}"
+                "update = 'newton' learns from every step of every environment: set "
+                "disturbance.decision_s and random_fraction to 0, got "
+                f"{pushes.decision_s} and {pushes.random_fraction}"
             )
         if self.update == "newton" and not all(0.0 < step <= 1.0 for step in self.newton_step):
             raise UserError(f"newton_step must lie in (0, 1], got {self.newton_step}")
@@ -338,6 +349,15 @@ class HinfConfig:
         if self.disturbance.source == "none":
             return self.num_envs
         return round(self.disturbance.undisturbed_fraction * self.num_envs)
+
+    @property
+    def num_random(self) -> int:
+        """Environments that random forces push."""
+        if self.disturbance.source == "random":
+            return self.num_envs - self.num_undisturbed
+        if self.disturbance.source == "none":
+            return 0
+        return round(self.disturbance.random_fraction * self.num_envs)
 
     @property
     def has_intensity_head(self) -> bool:

@@ -43,7 +43,7 @@ class Heads:
         known = {
             "reward": transition.reward,
             "task": transition.task_reward,
-            "intensity": jnp.where(transition.valid, transition.intensity, 0.0),
+            "intensity": jnp.where(transition.valid, transition.asked_intensity, 0.0),
             "fall": fall,
         }
         return jnp.stack([known[name] for name in self.names], axis=-1)

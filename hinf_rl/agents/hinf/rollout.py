@@ -82,6 +82,7 @@ class Transition(NamedTuple):
     reward: Array  # [T, E]
     task_reward: Array  # [T, E]
     intensity: Array  # [T, E] of the executed disturbance
+    asked_intensity: Array  # [T, E] of what was asked for, before the clip: the disturber's bill
     terminated: Array  # [T, E] bool
     truncated: Array  # [T, E] bool
     valid: Array  # [T, E] bool
@@ -117,10 +118,15 @@ class Rollout:
         self._config, self._env = config, env
         self._actor, self._disturber = actor, disturber
         self._frozen_actor = frozen_actor
-        # Environments below this index stay undisturbed, so that their cost is the baseline.
-        self.disturbed = jnp.arange(config.num_envs) >= config.num_undisturbed
+        # First those that nobody pushes, so that their cost is the baseline; then those that
+        # random forces push; the rest is the disturber's.
+        index = jnp.arange(config.num_envs)
+        self.undisturbed = index < config.num_undisturbed
+        self._is_random = ~self.undisturbed & (index < config.num_undisturbed + config.num_random)
+        self.disturbed = ~self.undisturbed
+        if config.disturbance.source == "learned":
+            self.disturbed &= ~self._is_random
         self._decision_steps = config.disturbance.decision_steps(env.spec.dt_s)
-        self._holds_decisions = config.disturbance.source == "learned" and self._decision_steps > 1
 
     def init_held(self) -> HeldForce:
         """No force yet; the first step draws one."""
@@ -183,20 +189,13 @@ class Rollout:
         observation = env.env.observation
         actor_turn, action = self._act(carry, observation, key_actor)
         disturber_turn, sample = self._disturb(carry, observation, key_disturber)
-        is_decision = jnp.ones(sample.shape[0], bool)
-        if self._config.disturbance.source == "random":
-            held = self._redraw(held, key_held)
-            sample = held.sample
-        elif self._holds_decisions:
-            is_decision = held.remaining <= 0
-            held = self._hold(held, sample, self._decision_steps)
-            sample = held.sample
+        is_decision = held.remaining <= 0
+        held = self._hold(held, sample, key_held)
+        sample = held.sample
         disturbance = self._execute(sample, bound)
         next_env, step = self._env.step(env, action, disturbance)
         reference = carry.hyperparameters.disturbance_limit if self.is_bounded else 1.0
-        intensity = disturbance_intensity(
-            disturbance, reference, self._config.constraint.intensity_power
-        )
+        power = self._config.constraint.intensity_power
         transition = Transition(
             observation=observation,
             final_observation=step.observation["privileged"],
@@ -204,7 +203,8 @@ class Rollout:
             disturber=disturber_turn,
             reward=step.reward,
             task_reward=step.task_reward,
-            intensity=intensity,
+            intensity=disturbance_intensity(disturbance, reference, power),
+            asked_intensity=disturbance_intensity(self._ask(sample, bound), reference, power),
             terminated=step.terminated,
             truncated=step.truncated,
             valid=step.valid,
@@ -249,34 +249,45 @@ class Rollout:
 
     def _execute(self, sample: Array, bound: Array) -> Array:
         """The executed disturbance: clipped and scaled; the stored sample stays as drawn."""
-        executed = bound * radial_clip(sample, 1.0) if self.is_bounded else sample
+        return self._ask(radial_clip(sample, 1.0) if self.is_bounded else sample, bound)
+
+    def _ask(self, sample: Array, bound: Array) -> Array:
+        """The disturbance that a sample asks for, however long it is."""
+        scaled = bound * sample if self.is_bounded else sample
         # The warm-up holds for disturbances without bound, too.
-        is_pushed = self.disturbed[:, None] & (bound > 0.0)
-        return jnp.where(is_pushed, executed, 0.0)
+        is_pushed = ~self.undisturbed[:, None] & (bound > 0.0)
+        return jnp.where(is_pushed, scaled, 0.0)
 
-    def _redraw(self, held: HeldForce, key: Array) -> HeldForce:
-        """Draws new random disturbances where the old one's time is over.
+    def _hold(self, held: HeldForce, sample: Array, key: Array) -> HeldForce:
+        """Takes a new force where the old one's time is over; one step of it is used.
 
-        Directions are uniform on the sphere and magnitudes uniform in [0, 1].
+        Args:
+          held: the forces so far.
+          sample: [E, D] the disturber's.
+          key: of the random ones.
         """
-        key_direction, key_size, key_time = jax.random.split(key, 3)
-        envs, size = held.sample.shape
-        direction = jax.random.normal(key_direction, (envs, size))
-        direction /= jnp.linalg.norm(direction, axis=-1, keepdims=True) + 1e-8
-        direction *= jax.random.uniform(key_size, (envs, 1))
-        low, high = (
-            max(1, round(time / self._env.spec.dt_s)) for time in self._config.disturbance.hold_s
-        )
-        duration = jax.random.randint(key_time, (envs,), low, high + 1, dtype=jnp.int32)
-        return self._hold(held, direction, duration)
-
-    def _hold(self, held: HeldForce, sample: Array, duration: Array | int) -> HeldForce:
-        """Takes the new sample where the old one's time is over; one step of it is used."""
+        duration = jnp.full(held.remaining.shape, self._decision_steps, jnp.int32)
+        if self._config.num_random:
+            random, random_duration = self._draw(key)
+            sample = jnp.where(self._is_random[:, None], random, sample)
+            duration = jnp.where(self._is_random, random_duration, duration)
         is_over = held.remaining <= 0
         return HeldForce(
             sample=jnp.where(is_over[:, None], sample, held.sample),
             remaining=jnp.where(is_over, duration, held.remaining) - jnp.int32(1),
         )
+
+    def _draw(self, key: Array) -> tuple[Array, Array]:
+        """Random forces [E, D], uniform in direction and in size within [0, 1], and their steps."""
+        key_direction, key_size, key_time = jax.random.split(key, 3)
+        envs, size = self._config.num_envs, self._env.spec.disturbance.size
+        force = jax.random.normal(key_direction, (envs, size))
+        force /= jnp.linalg.norm(force, axis=-1, keepdims=True) + 1e-8
+        force *= jax.random.uniform(key_size, (envs, 1))
+        low, high = (
+            max(1, round(time / self._env.spec.dt_s)) for time in self._config.disturbance.hold_s
+        )
+        return force, jax.random.randint(key_time, (envs,), low, high + 1, dtype=jnp.int32)
 
 
 def _finite_or_zero(x: Array) -> Array:

@@ -126,15 +126,22 @@ class SurrogateUpdate:
             metrics["train/nonfinite_updates"] += metrics.pop("actor/skipped")
         if self._train_disturber:
             x = privileged_x if self._config.disturbance.privileged else policy_x
-            improved, found = _improve(
-                self._disturber, self._disturber.config, disturber, batch.disturber, x,
-                batch.disturber_advantage, batch.is_disturbed, batch.is_mirrored, key_disturber,
-                numbers.clip_ratio, numbers.disturber_entropy_cost,
-            )  # fmt: skip
+
+            def learn(state: PlayerState) -> tuple[PlayerState, Metrics]:
+                return _improve(
+                    self._disturber, self._disturber.config, state, batch.disturber, x,
+                    batch.disturber_advantage, batch.is_disturbed, batch.is_mirrored,
+                    key_disturber, numbers.clip_ratio, numbers.disturber_entropy_cost,
+                )  # fmt: skip
+
+            shapes = jax.eval_shape(learn, disturber)[1]
+            nothing = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+            # Without force there is nothing to learn, only noise to follow.
+            disturber, found = jax.lax.cond(
+                is_pushing, learn, lambda state: (state, nothing), disturber
+            )
             metrics |= {f"disturber/{name}": value for name, value in found.items()}
             metrics["train/nonfinite_updates"] += metrics.pop("disturber/skipped")
-            # Without force there is nothing to learn, only noise to follow.
-            disturber = _choose(is_pushing, improved, disturber)
         return Learners(actor, disturber, critic), metrics
 
     def _fit_critic(

@@ -168,6 +168,9 @@ def made_up_transition(key, *, steps=6, envs=8, fall_share=0.15, invalid_share=0
         reward=jnp.where(valid, task_reward + 0.3 * normal(7), 0.0),
         task_reward=task_reward,
         intensity=jax.random.uniform(keys[6], shape),
+        # Every other sample asked for twice of what was executed.
+        asked_intensity=jax.random.uniform(keys[6], shape)
+        * (1 + jnp.arange(envs) % 2).astype(jnp.float32)[None],
         terminated=terminated,
         truncated=truncated,
         valid=valid,

@@ -68,7 +68,7 @@ class Case:
             for i, name in enumerate(self.heads.names)
         }
         mask = data.valid & DISTURBED
-        centred = np.where(mask, data.intensity - data.intensity[mask].mean(), 0.0)
+        centred = np.where(mask, data.asked_intensity - data.asked_intensity[mask].mean(), 0.0)
         return data, raw, mask, centred
 
 
@@ -101,7 +101,7 @@ def test_a_held_force_is_chosen_once_and_paid_for_at_every_step(kit):
     case.data = case.data._replace(is_decision=jnp.asarray(decided))
     data, raw, *_ = case.numpy()
     mask = data.valid & DISTURBED & decided
-    centred = np.where(mask, data.intensity - data.intensity[mask].mean(), 0.0)
+    centred = np.where(mask, data.asked_intensity - data.asked_intensity[mask].mean(), 0.0)
     found = case.estimate()
     close(found.disturber, standard(-raw["task"] / SCALE - 3 * 0.7 * centred, mask))
     np.testing.assert_array_equal(found.is_disturbed, mask)
@@ -183,7 +183,7 @@ def test_a_broken_step_gives_nobody_an_advantage(kit):
 def dual(case, **changes):
     data = case.data._replace(**changes)
     carry, metrics = advantages.dual_step(
-        case.config, case.spec, case.carry, data, jnp.asarray(DISTURBED)
+        case.config, case.spec, case.carry, data, jnp.asarray(DISTURBED), ~jnp.asarray(DISTURBED)
     )
     return carry, metrics, jax.tree.map(np.asarray, data)
 
@@ -256,7 +256,7 @@ def idle_run(kit, *, baseline_decay, undisturbed_fraction):
     carry = case.carry
     path = [float(carry.multiplier)]
     for _ in range(40):
-        carry, _ = advantages.dual_step(config, case.spec, carry, data, disturbed)
+        carry, _ = advantages.dual_step(config, case.spec, carry, data, disturbed, ~disturbed)
         carry = carry._replace(iteration=carry.iteration + jnp.int32(1))
         path.append(float(carry.multiplier))
     return np.array(path)

@@ -60,7 +60,7 @@ def test_the_zero_sum_adversary_climbs_minus_the_reward(kit):
     np.testing.assert_allclose(found.disturber, -found.actor, atol=1e-4)
     assert np.any(np.asarray(found.actor))
     # The task reward does not enter, nor does the force.
-    other = data._replace(task_reward=0.5 - data.task_reward, intensity=0.0 * data.intensity)
+    other = data._replace(task_reward=0.5 - data.task_reward, asked_intensity=0.0 * data.intensity)
     np.testing.assert_array_equal(found.disturber, estimate(everyone, carry, other, spec).disturber)
 
 
@@ -89,7 +89,7 @@ def dual(kit, config, spec, data, *, nominal):
         multiplier=jnp.float32(1), nominal_cost=jnp.float32(nominal), iteration=jnp.int32(3)
     )
     disturbed = jnp.arange(8) >= config.num_undisturbed
-    return advantages.dual_step(config, spec, carry, data, disturbed)
+    return advantages.dual_step(config, spec, carry, data, disturbed, ~disturbed)
 
 
 def test_the_dual_step_is_measured_where_a_surrogate_would_be_zero(kit):

@@ -40,6 +40,8 @@ REFUSED = [
     (DisturbanceConfig, {"warmup_fraction": 0.7}, "must not exceed 1"),
     (DisturbanceConfig, {"hold_s": (1.0, 0.5)}, "0 < low <= high, got (1.0, 0.5)"),
     (DisturbanceConfig, {"hold_s": (0.0, 0.5)}, "0 < low <= high"),
+    (DisturbanceConfig, {"decision_s": -0.1}, "disturbance.decision_s must be >= 0 and finite"),
+    (DisturbanceConfig, {"random_fraction": -0.1}, "random_fraction must lie in [0, 1]"),
     (DisturbanceConfig, {"limit": 0.0}, "disturbance.limit must be positive or none"),
     (
         DisturbanceConfig,
@@ -72,7 +74,7 @@ REFUSED = [
     (
         HinfConfig,
         {"num_envs": 4, "disturbance": DisturbanceConfig(undisturbed_fraction=0.9)},
-        "undisturbed_fraction = 0.9 leaves none of num_envs = 4",
+        "undisturbed_fraction = 0.9 and random_fraction = 0.0 leave none of num_envs = 4",
     ),
 ]
 

@@ -56,7 +56,7 @@ def test_each_head_sums_its_own_stream(kit):
     valid = np.asarray(data.valid)
     np.testing.assert_array_equal(found[..., 0], data.reward)
     np.testing.assert_array_equal(found[..., 1], data.task_reward)
-    np.testing.assert_array_equal(found[..., 2], np.where(valid, data.intensity, 0.0))
+    np.testing.assert_array_equal(found[..., 2], np.where(valid, data.asked_intensity, 0.0))
     np.testing.assert_array_equal(found[..., 3], -1.0 * np.asarray(data.terminated))
 
 

@@ -42,7 +42,12 @@ class Scene:
 
     def dual(self, data):
         return advantages.dual_step(
-            self.config, self.builder._spec, self.carry, data, self.builder._rollout.disturbed
+            self.config,
+            self.builder._spec,
+            self.carry,
+            data,
+            self.builder._rollout.disturbed,
+            self.builder._rollout.undisturbed,
         )[0]
 
     def constant(self, **values):
@@ -103,7 +108,7 @@ def check_the_price_lowers_the_force(kit):
     x = scene.data.observation["policy"]
     turn = Turn(*player.sample(jax.random.key(3), state.params, x))
     size = jnp.linalg.norm(turn.raw, axis=-1)
-    data = scene.data._replace(intensity=size, valid=jnp.ones_like(scene.data.valid))
+    data = scene.data._replace(asked_intensity=size, valid=jnp.ones_like(scene.data.valid))
     advantage = scene.estimate(data).disturber
     assert np.corrcoef(np.ravel(advantage), np.ravel(size))[0, 1] < -0.99
     flat = jax.tree.map(lambda leaf: leaf.reshape(48, *leaf.shape[2:]), (turn, x, advantage))

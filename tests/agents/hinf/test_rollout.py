@@ -105,6 +105,14 @@ def test_intensity_is_that_of_the_executed_force(learned, kit):
     assert data.intensity.max() <= 1.0 + 1e-6
 
 
+def test_the_bill_is_for_what_was_asked_also_beyond_the_bound(learned):
+    data = learned[3]
+    asked = np.linalg.norm(data.disturber.raw, axis=-1)
+    asked[:, :2] = 0.0
+    np.testing.assert_allclose(data.asked_intensity, asked, rtol=1e-5, atol=1e-7)
+    assert data.asked_intensity.max() > 1.0
+
+
 def test_episodes_last_as_long_as_the_time_limit_and_add_up(learned):
     _, _, _, data, statistics = learned
     assert not data.terminated.any()
@@ -195,6 +203,22 @@ def test_a_learned_force_is_held_between_decisions(kit):
             if count == 7:
                 count, age = 0, 0
     assert np.all(pushed[:, :2] == 0.0)
+
+
+def test_random_forces_push_their_share_beside_the_disturber(kit):
+    # Of 8 environments 2 are left alone, 2 are pushed at random, 4 are the disturber's.
+    pushes = {"undisturbed_fraction": 0.25, "random_fraction": 0.25, "hold_s": (0.4, 0.4)}
+    config = kit.tiny(unroll_length=24, disturbance=pushes)
+    builder, _, _, data, _ = collect(kit, config, kit.Plane(episode_length=1000))
+    rollout = builder._rollout
+    np.testing.assert_array_equal(rollout.undisturbed, np.arange(8) < 2)
+    np.testing.assert_array_equal(rollout.disturbed, np.arange(8) >= 4)
+    pushed = data.final_observation[..., kit.PUSH]
+    assert np.all(pushed[:, :2] == 0.0)
+    assert [set(run_lengths(pushed[:, env])) for env in (2, 3)] == [{4}, {4}]
+    norm = np.linalg.norm(data.disturber.raw, axis=-1, keepdims=True)
+    chosen = 3.0 * data.disturber.raw / np.maximum(norm, 1.0)
+    np.testing.assert_allclose(pushed[:, 4:], chosen[:, 4:], rtol=1e-5)
 
 
 def test_by_default_every_step_is_a_decision(learned):
