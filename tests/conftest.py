@@ -4,9 +4,15 @@ import os
 
 # The backend reads these once, when JAX is first imported.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-_DEVICE_FLAG = "--xla_force_host_platform_device_count"
-if _DEVICE_FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICE_FLAG}=2".strip()
+# Tests compile thousands of programs that run for milliseconds: optimising them costs more.
+_FLAGS = {
+    "--xla_force_host_platform_device_count": "2",
+    "--xla_backend_optimization_level": "0",
+}
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+    [_given, *(f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given)]
+).strip()
 
 import hypothesis  # noqa: E402  (the environment comes first)
 import jax  # noqa: E402

@@ -67,8 +67,20 @@ def attack_all(
     arms: Mapping[str, GaussianPolicy],
     objective: Any,
     force_n: float,
+    *,
+    explores_by_step: bool = False,
 ) -> dict[str, Any]:
     """Trains fresh attackers against every policy of every arm at once, and tests them.
+
+    Args:
+      config: seeds, attackers, iterations.
+      evaluator: of the environment.
+      agent: settings of the policies' training.
+      arms: policies, seeds along the first axis.
+      objective: "task" or "fall".
+      force_n: bound of the attackers.
+      explores_by_step: explore as the disturber of the training does, a small force redrawn at
+        every step, instead of with held forces of the bound's size.
 
     Returns:
       For each arm `survival`, `task_reward` and `intensity` as [seed][attacker].
@@ -79,6 +91,13 @@ def attack_all(
         objective=objective,
         iterations=config.attack_iterations,
     )
+    if explores_by_step:
+        settings = dataclasses.replace(
+            settings,
+            disturbance=dataclasses.replace(
+                settings.disturbance, decision_s=0.0, player=agent.disturbance.player
+            ),
+        )
     attack = jax.jit(jax.vmap(jax.vmap(make_attack(evaluator.env, settings), (None, 0)), (0, 0)))
     policies = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *arms.values())
     keys = _attack_keys(config, objective, force_n, len(arms))

@@ -70,6 +70,15 @@ def run(config: Config) -> dict[str, Any]:
         )
         write_json(path, results)
         _say(f"{cell}: {_brief(results['attacks'][cell])}")
+    force_n = setting.attack_n[-1]
+    cell = f"stepfall_{force_n:g}"
+    if cell not in results["attacks"]:
+        results["attacks"][cell] = attack_all(
+            config, evaluator, runs[setting.arms[0].name].agent, shared, "fall", force_n,
+            explores_by_step=True,
+        )  # fmt: skip
+        write_json(path, results)
+        _say(f"{cell}: {_brief(results['attacks'][cell])}")
     return results
 
 

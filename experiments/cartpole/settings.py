@@ -56,7 +56,7 @@ SETTINGS = {
         undisturbed_fraction=0.25,
         arms=(*_BASELINES, Arm("hinf", "hinf", 2.0)),
         held_n=(0.6, 0.9),
-        attack_n=(0.6, 0.9),
+        attack_n=(0.6, 0.7, 0.9),
     ),
     "hard": Setting(
         limit_n=1.0,
