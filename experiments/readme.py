@@ -63,6 +63,8 @@ def cartpole() -> list[str]:
         "|---|---|---|",
         *rule,
         "",
+        report.gap_table(data),
+        "",
         report.table(data),
     ]
 

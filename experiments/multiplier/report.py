@@ -131,9 +131,8 @@ def draw_trajectories(axis: Any, rows: list[dict[str, Any]]) -> None:
     """One colour per arm, one line per seed."""
     for index, row in enumerate(rows):
         for seed, one in enumerate(row["multiplier"]):
-            style = "-" if row["expected"] else ":"
             label = f"{row['name']} ({row['eta']:g})" if seed == 0 else None
-            axis.plot(one, style, color=f"C{index}", lw=1.3, label=label)
+            axis.plot(one, color=f"C{index}", lw=1.3, label=label)
     axis.axhline(1.0, color="0.7", lw=0.8)
     axis.set(xlabel="iteration", ylabel="multiplier", title="the multiplier set free")
     axis.set_yscale("symlog", linthresh=1.0)

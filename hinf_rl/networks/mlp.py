@@ -10,8 +10,19 @@ import jax.numpy as jnp
 from hinf_rl.errors import unknown_name
 from hinf_rl.types import Array
 
+
+def elu(x: Array) -> Array:
+    """Exponential linear unit: x where positive, exp(x) - 1 elsewhere.
+
+    Not `jax.nn.elu`, whose expm1 is right to the last bit near 0 and takes twice the time on a
+    CPU; exp(x) - 1 is within 1e-7 of it.
+    """
+    is_positive = x > 0
+    return jnp.where(is_positive, x, jnp.exp(jnp.where(is_positive, 0.0, x)) - 1.0)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "elu": jax.nn.elu,
+    "elu": elu,
     "relu": jax.nn.relu,
     "swish": jax.nn.swish,
     "tanh": jax.nn.tanh,
@@ -82,4 +93,4 @@ def check_activation(name: str) -> None:
         raise unknown_name("activation", name, ACTIVATIONS)
 
 
-__all__ = ["ACTIVATIONS", "MLP", "check_activation", "orthogonal"]
+__all__ = ["ACTIVATIONS", "MLP", "check_activation", "elu", "orthogonal"]

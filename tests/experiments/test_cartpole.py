@@ -43,7 +43,7 @@ def fake_results(hinf_reward=0.96, free_reward=0.8, hinf_survival=0.5):
             "unconstrained": arm(free_reward),
             "hinf": arm(hinf_reward, {"free": [60, 40], "against_slack": [59, 39]}),
         },
-        "attacks": {"fall_0.9": {"arms": attacks}},
+        "attacks": {"fall_0.9": {"arms": attacks}, "stepfall_0.9": {"arms": attacks}},
     }
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hinf_rl.networks.mlp import MLP, orthogonal
+from hinf_rl.networks.mlp import MLP, elu, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(5, 32), (32, 5), (64, 64), (128, 1), (1, 3)])
@@ -14,6 +14,15 @@ def test_initial_weights_are_orthogonal_on_the_short_side(shape):
     assert weights.shape == shape
     gram = weights.T @ weights if shape[0] >= shape[1] else weights @ weights.T
     np.testing.assert_allclose(gram, 1.5**2 * np.eye(min(shape)), atol=2e-5)
+
+
+def test_elu_and_its_slope_are_those_of_the_exact_function():
+    x = np.concatenate([-np.logspace(-8, 3, 200), [0.0], np.logspace(-8, 3, 200)])
+    value, slope = jax.vmap(jax.value_and_grad(elu))(jnp.asarray(x, jnp.float32))
+    below = x <= 0
+    np.testing.assert_allclose(value[below], np.expm1(x[below]), atol=1.2e-7)
+    np.testing.assert_array_equal(value[~below], x[~below].astype(np.float32))
+    np.testing.assert_allclose(slope, np.where(below, np.exp(np.minimum(x, 0.0)), 1.0), atol=1e-7)
 
 
 def test_initial_weights_have_no_preferred_direction():
