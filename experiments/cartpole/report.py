@@ -34,7 +34,7 @@ _TESTS = {
     "impulse": "push 0.2 s",
     "task": "task-seeking",
     "fall": "fall-seeking",
-    "stepfall": "fall-seeking, force redrawn each step,",
+    "stepfall": "fall-seeking by steps",
 }
 _VERDICTS = {True: "pass", False: "**miss**", None: "open"}
 _FACES = ("#ffffff", "#c9c9c9", "#8f8f8f", "#0b4f8a", "#d9720b")
