@@ -7,9 +7,7 @@ python -m experiments.benchmarks.physics [--num-envs N] [--rounds R]
 # pyright: reportAttributeAccessIssue=false
 
 import argparse
-import contextlib
 import functools
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +18,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
+from experiments.benchmarks.mjx import mjx_side
 from experiments.benchmarks.timing import alternate, ratio, scaled, speed
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.robots import get_robot
@@ -107,34 +106,6 @@ def native_side(model: mujoco.MjModel, start: Start, control: np.ndarray) -> Cal
     return lambda: jax.block_until_ready(roll(*arguments))
 
 
-def mjx_side(model: mujoco.MjModel, start: Start, control: np.ndarray) -> Callable[[], None]:
-    """MJX's own step of all rows inside a compiled scan."""
-    mjx = import_mjx()
-    compiled_model = mjx.put_model(model, impl="jax")
-    data = mjx.make_data(model, impl="jax")
-    step = jax.vmap(functools.partial(mjx.step, compiled_model))
-
-    @jax.jit
-    def roll(start: Start, control: jax.Array) -> Any:
-        states = jax.vmap(lambda s: data.replace(qpos=s[0], qvel=s[1], qacc_warmstart=s[2]))(start)
-
-        def body(states: Any, target: jax.Array) -> tuple[Any, None]:
-            states = states.replace(ctrl=target)
-            return jax.lax.fori_loop(0, SUBSTEPS, lambda _, s: step(s), states), None
-
-        return jax.lax.scan(body, states, control)[0].qpos
-
-    arguments = jax.device_put((start, control))
-    return lambda: jax.block_until_ready(roll(*arguments))
-
-
-def import_mjx() -> Any:
-    """Imports MJX without what it prints about back ends that are not installed."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from mujoco import mjx
-    return mjx
-
-
 def compare_with_bare(num_envs: int, rounds: int) -> dict[str, Any]:
     """Physics behind JAX against the bare loop, from the same states under the same targets."""
     model = make_model()
@@ -152,12 +123,9 @@ def compare_with_bare(num_envs: int, rounds: int) -> dict[str, Any]:
 def compare_with_mjx(num_envs: int, rounds: int, mjx_steps: int) -> dict[str, Any]:
     """Physics behind JAX against MJX, which takes fewer control steps for the same patience."""
     model = make_model()
-    first = (model, settle(model, num_envs))
-    sides = {
-        "native": native_side(*first, targets(CONTROL_STEPS, num_envs)),
-        "mjx": mjx_side(*first, targets(mjx_steps, num_envs)),
-    }
-    seconds = alternate(sides, rounds)
+    start, control = settle(model, num_envs), targets(CONTROL_STEPS, num_envs)
+    with mjx_side(num_envs, mjx_steps) as mjx:
+        seconds = alternate({"native": native_side(model, start, control), "mjx": mjx}, rounds)
     per_step = num_envs * SUBSTEPS
     found = ratio(seconds["mjx"], seconds["native"])
     return {
