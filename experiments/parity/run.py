@@ -80,7 +80,7 @@ def starts(config: VelocityConfig, native: Step, num_envs: int) -> dict[str, Sta
     for index in range(SETTLE_STEPS):
         settled = native(settled, *given(1000 + index, num_envs))
     return {
-        "air": fresh.replace(physics=fresh.physics._replace(simulation=lifted)),
+        "air": dataclasses.replace(fresh, physics=fresh.physics._replace(simulation=lifted)),
         "ground": settled,
     }
 
@@ -89,7 +89,7 @@ def rounded(state: State) -> State:
     """The same state with each velocity off by one rounding of float32."""
     simulation = state.physics.simulation
     nudged = simulation._replace(qvel=simulation.qvel * (1.0 + _EPSILON))
-    return state.replace(physics=state.physics._replace(simulation=nudged))
+    return dataclasses.replace(state, physics=state.physics._replace(simulation=nudged))
 
 
 def trail(step: Step, state: State, num_envs: int) -> dict[int, State]:
