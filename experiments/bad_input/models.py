@@ -16,7 +16,8 @@ from hinf_rl.envs.batch import BatchEnv
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.robots import get_robot
 from hinf_rl.envs.lq import LQEnv
-from hinf_rl.envs.physics.native import ModelField, NativePhysics
+from hinf_rl.envs.physics.api import ModelField
+from hinf_rl.envs.physics.native import NativePhysics
 from hinf_rl.envs.probe import PROBES
 from hinf_rl.envs.wrappers import HistoryWrapper
 from hinf_rl.ops.linear_system import SYSTEMS, LinearSystem

@@ -22,7 +22,8 @@ from experiments.benchmarks.mjx import mjx_side
 from experiments.benchmarks.timing import alternate, ratio, scaled, speed
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.robots import get_robot
-from hinf_rl.envs.physics.native import NativePhysics, PhysicsState
+from hinf_rl.envs.physics.api import PhysicsState
+from hinf_rl.envs.physics.native import NativePhysics
 from hinf_rl.training.files import write_json
 from hinf_rl.training.provenance import provenance
 

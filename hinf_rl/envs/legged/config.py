@@ -5,10 +5,13 @@ where the field says otherwise.
 """
 
 import dataclasses
+from typing import Any
 
 from hinf_rl.envs.legged.mjcf import Collisions
 from hinf_rl.envs.legged.robots import get_robot
-from hinf_rl.errors import UserError
+from hinf_rl.envs.physics.make import PHYSICS
+from hinf_rl.envs.physics.settings import MjxSettings
+from hinf_rl.errors import UserError, unknown_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,9 @@ class VelocityConfig:
       push_limit_n: bound on the disturbance force; None takes the robot's.
       stiffness, damping: PD gains; None takes the robot's.
       collisions: "feet" (and trunk) or "full".
-      num_threads: simulation threads, 0 for all cores.
+      physics: "native" (MuJoCo on the CPU's threads) or "mjx" (MuJoCo in JAX, on any device).
+      num_threads: threads of native physics, 0 for all cores.
+      mjx: how MJX simulates; native physics takes none of it.
       reward, randomisation: see there.
     """
 
@@ -128,12 +133,16 @@ class VelocityConfig:
     stiffness: float | None = None
     damping: float | None = None
     collisions: Collisions = "feet"
+    physics: str = "native"
     num_threads: int = 0
+    mjx: MjxSettings = dataclasses.field(default_factory=MjxSettings)
     reward: RewardConfig = RewardConfig()
     randomisation: RandomisationConfig = RandomisationConfig()
 
     def __post_init__(self) -> None:
         get_robot(self.robot)
+        if self.physics not in PHYSICS:
+            raise unknown_name("physics", self.physics, PHYSICS)
         if self.substeps < 1:
             raise UserError(f"substeps must be at least 1, got {self.substeps}")
         if not 0.0 < self.physics_dt_s <= 0.02:
@@ -159,6 +168,14 @@ class VelocityConfig:
     def dt_s(self) -> float:
         """Control period in s."""
         return self.physics_dt_s * self.substeps
+
+    @property
+    def solver(self) -> dict[str, Any]:
+        """What the model's text says of the solver, as arguments of `build_mjcf`.
+
+        Nothing for native physics, which stops by itself long before the default limits.
+        """
+        return self.mjx.solver if self.physics == "mjx" else {}
 
 
 __all__ = ["RandomisationConfig", "RewardConfig", "VelocityConfig"]

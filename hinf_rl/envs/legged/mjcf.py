@@ -1,5 +1,6 @@
 """Writes a quadruped specification as MJCF: primitives only, no meshes, no files."""
 
+from collections.abc import Mapping
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -119,6 +120,7 @@ def build_mjcf(
     frictionloss: float = 0.0,
     iterations: int = 100,
     ls_iterations: int = 50,
+    numerics: Mapping[str, int] | None = None,
 ) -> str:
     """Returns the MJCF text of a quadruped on a flat floor.
 
@@ -133,6 +135,7 @@ def build_mjcf(
       frictionloss: dry joint friction (Nm).
       iterations: limit of the contact solver's iterations.
       ls_iterations: limit of its line search.
+      numerics: custom numbers, which MJX takes limits from; None writes none.
 
     Returns:
       The MJCF text: compiles as it stands, names no file.
@@ -165,6 +168,9 @@ def build_mjcf(
     _add_floor(world)
     _add_trunk(world, spec, collisions)
     _add_actuators(root, spec)
+    for name, value in (numerics or {}).items():
+        custom = ElementTree.SubElement(root, "custom")
+        ElementTree.SubElement(custom, "numeric", name=name, data=str(value))
     return ElementTree.tostring(root, encoding="unicode")
 
 

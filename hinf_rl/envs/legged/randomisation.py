@@ -13,7 +13,7 @@ import numpy as np
 from hinf_rl.envs.legged.config import RandomisationConfig, VelocityConfig
 from hinf_rl.envs.legged.kinematics import leg_kinematics
 from hinf_rl.envs.legged.robots import LEGS, QuadrupedSpec
-from hinf_rl.envs.physics.native import ModelField
+from hinf_rl.envs.physics.api import ModelField
 from hinf_rl.types import Array
 
 # Gap (m) between the lowest sole and the ground at reset.

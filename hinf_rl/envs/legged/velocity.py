@@ -23,7 +23,8 @@ from hinf_rl.envs.legged.config import VelocityConfig
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.rewards import Motion, auxiliary_terms, task_terms, term_names
 from hinf_rl.envs.legged.robots import QuadrupedSpec, get_robot
-from hinf_rl.envs.physics.native import NativePhysics, PhysicsState
+from hinf_rl.envs.physics.api import PhysicsState
+from hinf_rl.envs.physics.make import make_physics
 from hinf_rl.types import Array, Numeric
 
 # A foot or the trunk counts as touching the ground within this distance (m).
@@ -68,7 +69,7 @@ class QuadrupedState(NamedTuple):
 
 
 class VelocityEnv:
-    """The velocity task of one robot on native MuJoCo physics.
+    """The velocity task of one robot.
 
     The observation of the policy is one step of 45 numbers; `hinf_rl.envs.wrappers` stacks
     the history. The critic also sees linear velocity, force, height and foot contacts.
@@ -84,16 +85,23 @@ class VelocityEnv:
         self.stiffness = config.stiffness or self.robot.stiffness
         self.damping = config.damping or self.robot.damping
         self.model = mujoco.MjModel.from_xml_string(
-            build_mjcf(self.robot, timestep=config.physics_dt_s, collisions=config.collisions)
+            build_mjcf(
+                self.robot,
+                timestep=config.physics_dt_s,
+                collisions=config.collisions,
+                **config.solver,
+            )
         )
         self.model.actuator_gainprm[:, 0] = self.stiffness
         self.model.actuator_biasprm[:, 1] = -self.stiffness
         self.model.actuator_biasprm[:, 2] = -self.damping
-        self.physics = NativePhysics(
+        self.physics = make_physics(
+            config.physics,
             self.model,
             fields=randomisation.model_fields(self.model),
             force_body="trunk",
             num_threads=config.num_threads,
+            mjx=config.mjx,
         )
         self._default_pose = np.asarray(self.robot.default_pose, np.float32)
         self._torque_limit = np.tile(np.asarray(self.robot.torque_limit, np.float32), 4)

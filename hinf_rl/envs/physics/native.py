@@ -9,14 +9,12 @@ bit-identical at any thread count.
 # pyright: reportAttributeAccessIssue=false
 
 import contextlib
-import difflib
 import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -24,46 +22,10 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import MODEL_FIELDS, Batch
 
-from hinf_rl.errors import UserError
+from hinf_rl.envs.physics import checks
+from hinf_rl.envs.physics.api import ModelField, PhysicsState
 from hinf_rl.types import Array
 
-
-class ModelField(NamedTuple):
-    """Entries of an `MjModel` array that differ between environments.
-
-    Attributes:
-      name: field name, for example "body_mass".
-      indices: positions in the flattened field.
-    """
-
-    name: str
-    indices: tuple[int, ...]
-
-
-class PhysicsState(NamedTuple):
-    """What the simulator needs to go on.
-
-    Attributes:
-      qpos: [nq] generalised positions (m, rad, unit quaternions).
-      qvel: [nv] generalised velocities (m/s, rad/s).
-      warmstart: [nv] solver start; part of the state, or a resumed run would differ.
-      nonfinite: [] float32, 1 where the engine warned during the last step: the simulation
-        diverged and was reset, got a control that is not finite, or ran out of contact memory.
-    """
-
-    qpos: Array
-    qvel: Array
-    warmstart: Array
-    nonfinite: Array
-
-
-# State that a step may change and `PhysicsState` does not hold.
-_HIDDEN_STATE = (
-    mujoco.mjtState.mjSTATE_ACT.value
-    | mujoco.mjtState.mjSTATE_HISTORY.value
-    | mujoco.mjtState.mjSTATE_PLUGIN.value
-    | mujoco.mjtState.mjSTATE_PLASTIC.value
-)
 # Batches of different sizes that one physics keeps; training and evaluation need a few.
 _MAX_BATCHES = 8
 # The engine's log settings belong to the process, so steps take turns; each uses all threads.
@@ -96,17 +58,17 @@ class NativePhysics:
         self.model = model
         self.fields = tuple(fields)
         self.num_parameters = sum(len(field.indices) for field in self.fields)
-        self._body = _body_id(model, force_body)
+        self._body = checks.body_id(model, force_body)
         self._num_threads = num_threads
-        _check_state(model)
+        checks.check_state(model)
+        known = [name for name in MODEL_FIELDS if "." not in name]
         for field in self.fields:
-            _check_field(model, field)
+            checks.check_field(model, field, known)
         self._batches: OrderedDict[int, _HostBatch] = OrderedDict()
 
     def nominal_parameters(self) -> np.ndarray:
         """Returns the model's own values of `fields`, [num_parameters] float32."""
-        values = [getattr(self.model, name).reshape(-1)[list(i)] for name, i in self.fields]
-        return np.concatenate(values, dtype=np.float32) if values else np.zeros(0, np.float32)
+        return checks.nominal_values(self.model, self.fields)
 
     def initial_state(self, qpos: Array, qvel: Array) -> PhysicsState:
         """Starts from positions [nq] and velocities [nv]; needs no simulation."""
@@ -143,11 +105,14 @@ class NativePhysics:
           UserError: `num_substeps` is below 1.
           AssertionError: an input has another shape.
         """
-        if num_substeps < 1:
-            raise UserError(f"num_substeps must be at least 1, got {num_substeps}")
-        chex.assert_shape(ctrl, ((num_substeps,) if ctrl.ndim == 2 else ()) + (self.model.nu,))
-        chex.assert_shape(force, (6,))
-        chex.assert_shape(parameters, (self.num_parameters,))
+        checks.check_step(
+            self.model,
+            ctrl,
+            force,
+            parameters,
+            num_parameters=self.num_parameters,
+            num_substeps=num_substeps,
+        )
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), state)
 
         def in_place(context: Any, out: PhysicsState, *arguments: Any) -> None:
@@ -276,34 +241,4 @@ def _quiet() -> Iterator[None]:
         mujoco.MjLogConfig.set(before)
 
 
-def _body_id(model: mujoco.MjModel, name: str | None) -> int | None:
-    if name is None:
-        return None
-    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
-    if index < 0:
-        raise UserError(f"the model has no body named {name!r} to push")
-    return index
-
-
-def _check_state(model: mujoco.MjModel) -> None:
-    if mujoco.mj_stateSize(model, _HIDDEN_STATE):
-        raise UserError(
-            "the model has state beyond positions and velocities (actuator activations, delays or "
-            "plugins), which would be lost between steps; use actuators and sensors without it"
-        )
-
-
-def _check_field(model: mujoco.MjModel, field: ModelField) -> None:
-    known = [name for name in MODEL_FIELDS if "." not in name]
-    if field.name not in known:
-        near = difflib.get_close_matches(field.name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no field {field.name!r} of a MuJoCo model can vary by environment{hint}")
-    size = getattr(model, field.name).size
-    if not field.indices or min(field.indices) < 0 or max(field.indices) >= size:
-        raise UserError(
-            f"indices of model field {field.name!r} must lie in [0, {size}), got {field.indices}"
-        )
-
-
-__all__ = ["ModelField", "NativePhysics", "PhysicsState"]
+__all__ = ["NativePhysics"]

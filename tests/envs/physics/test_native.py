@@ -13,7 +13,8 @@ import pytest
 
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.robots import A1, LEGS
-from hinf_rl.envs.physics.native import ModelField, NativePhysics, PhysicsState
+from hinf_rl.envs.physics.api import ModelField, PhysicsState
+from hinf_rl.envs.physics.native import NativePhysics
 from hinf_rl.errors import UserError
 
 SUBSTEPS = 3

@@ -1,0 +1,1 @@
+"""MJX against native physics from equal states."""

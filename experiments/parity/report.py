@@ -1,0 +1,85 @@
+"""Renders results/parity.json as report.md.
+
+python -m experiments.parity.report
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.parity.run import RESULTS
+from hinf_rl.training.files import read_json, write_atomic
+
+QUANTITIES = ("qpos", "qvel", "observation", "reward")
+
+
+def _cell(found: Mapping[str, float]) -> str:
+    return f"{found['median']:.1e} / {found['p95']:.1e} / {found['worst']:.1e}"
+
+
+def divergence_table(rows: list[dict[str, Any]], start: str) -> list[str]:
+    """One line for each physics and horizon."""
+    lines = [
+        "| against native physics | steps | " + " | ".join(QUANTITIES) + " |",
+        "|---|---|" + "---|" * len(QUANTITIES),
+    ]
+    for row in rows:
+        if row["start"] == start:
+            cells = " | ".join(_cell(row[name]) for name in QUANTITIES)
+            lines.append(f"| {row['physics']} | {row['steps']} | {cells} |")
+    return lines
+
+
+def knob_table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line for each setting."""
+    slowest = max(row["seconds"] for row in rows)
+    lines = [
+        "| iterations / of the line search | qvel | observation | reward | time |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = " | ".join(_cell(row[name]) for name in QUANTITIES[1:])
+        lines.append(f"| {row['settings']} | {cells} | {row['seconds'] / slowest:.2f} |")
+    return lines
+
+
+def origin(stage: Mapping[str, Any]) -> str:
+    """Where a stage's numbers come from, one line."""
+    source, versions = stage["provenance"], stage["versions"]
+    warp = versions["warp-lang"]
+    return (
+        f"{stage['num_envs']} robots; `{source['command']}`, commit `{source['git']['commit']}`, "
+        f"{source['date_utc']}, jax {source['versions']['jax']}, mujoco "
+        f"{source['versions']['mujoco']}, mujoco-mjx {versions['mujoco-mjx']}, "
+        f"{f'warp {warp}' if warp else 'no warp'}, {source['device']['kind']}."
+    )
+
+
+def markdown(data: Mapping[str, Any]) -> str:
+    """The report as text."""
+    lines = [
+        "# MJX against native physics: results",
+        "",
+        "Each cell: median / 95th percentile / worst robot of the largest absolute difference over "
+        "the components (m, rad; m/s, rad/s; observations and rewards as the task gives them).",
+    ]
+    for stage, found in data.items():
+        kind, robot = stage.split()
+        if kind == "divergence":
+            for start, title in (("air", "in the air"), ("ground", "on the ground")):
+                lines += ["", f"## {robot}, {title}", "", *divergence_table(found["rows"], start)]
+        else:
+            lines += ["", f"## Settings of MJX: one step of {robot} on the ground", ""]
+            lines += ["Time is relative to the slowest, on this CPU.", ""]
+            lines += knob_table(found["rows"])
+        lines += ["", origin(found)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes report.md beside this file."""
+    write_atomic(Path(__file__).parent / "report.md", markdown(read_json(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()
