@@ -18,7 +18,7 @@ PREFIXES = {
 }
 
 # For tasks of unknown difficulty and unknown scale of rewards.
-_AGENT = HinfConfig(
+AGENT = HinfConfig(
     num_envs=256,
     unroll_length=32,
     num_epochs=4,
@@ -62,7 +62,7 @@ def adapted_task(name: str) -> Task:
         summary=PREFIXES[prefix],
         env_config=config(name=own_name),
         make_env=make_env,
-        agent_config=_AGENT,
+        agent_config=AGENT,
         total_steps=_TOTAL_STEPS,
         tags=("adapted",),
     )
@@ -87,4 +87,4 @@ def _package(prefix: str) -> tuple[Callable[..., Any], list[str], Callable[[Any]
     )
 
 
-__all__ = ["PREFIXES", "adapted_task"]
+__all__ = ["AGENT", "PREFIXES", "adapted_task"]

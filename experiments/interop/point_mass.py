@@ -20,7 +20,7 @@ mjx = import_optional("mujoco.mjx", install="hinf-rl[mjx]")
 MASS_KG = 2.0
 ACTUATOR_N = 8.0
 SUBSTEP_S = 0.02
-POSITION_COST, VELOCITY_COST, ACTION_COST = 1.0, 0.1, 0.05
+POSITION_COST, VELOCITY_COST, ACTION_COST = 1.0, 0.1, 1.2
 
 _MODEL = f"""
 <mujoco>
@@ -52,7 +52,7 @@ class PlaygroundState:
 class PointMass:
     """Bring a mass to the origin and keep it there.
 
-    Reward -(x^2 + 0.1 v^2 + 0.05 a^2) after each step, with the action a in [-1, 1]; starts at
+    Reward -(x^2 + 0.1 v^2 + 1.2 a^2) after each step, with the action a in [-1, 1]; starts at
     rest with x uniform in [-1, 1]; done beyond 3 m.
     """
 

@@ -216,7 +216,7 @@ class BraxEnv(brax_envs.Env):
         key_env, next_key = jax.random.split(_typed_key(rng))
         size = self._env.spec.disturbance.size
         push, remaining = jnp.zeros((size,), jnp.float32), jnp.zeros((), jnp.int32)
-        return self._state(self._env.reset(key_env), push, remaining, next_key, {})
+        return self._state(self._env.reset(key_env), push, remaining, next_key, {}, {})
 
     def step(self, state: Any, action: Array) -> Any:
         """Advances one control step under the force that is held."""
@@ -232,7 +232,7 @@ class BraxEnv(brax_envs.Env):
         before: State = _typed(pipeline["env"], self._types)
         before = dataclasses.replace(before, key=key_env)
         after = self._env.step(before, action, push)
-        return self._state(after, push, remaining, next_key, state.info)
+        return self._state(after, push, remaining, next_key, state.info, state.metrics)
 
     def _draw(self, key: Array, limit: float) -> tuple[Array, Array]:
         """A force [D], uniform in direction and size, and the steps that it is held for."""
@@ -245,8 +245,15 @@ class BraxEnv(brax_envs.Env):
         return radial_clip(size * direction, limit), steps
 
     def _state(
-        self, state: State, push: Array, remaining: Array, key: Array, info: dict[str, Any]
+        self,
+        state: State,
+        push: Array,
+        remaining: Array,
+        key: Array,
+        info: dict[str, Any],
+        metrics: dict[str, Array],
     ) -> Any:
+        """Brax's state; `info` and `metrics` hold what wrappers have put there."""
         time_out = state.truncated & ~state.terminated
         observation = state.observation["policy"]
         if self._asymmetric:
@@ -259,7 +266,7 @@ class BraxEnv(brax_envs.Env):
             obs=observation,
             reward=state.reward,
             done=(state.terminated | state.truncated).astype(jnp.float32),
-            metrics={**state.metrics, "task_reward": state.task_reward},
+            metrics={**metrics, **state.metrics, "task_reward": state.task_reward},
             info={
                 **info,
                 "key": jax.random.key_data(key),
