@@ -115,11 +115,16 @@ def apply_algorithm(config: HinfConfig, algorithm: str) -> HinfConfig:
 
 
 def get_task(name: str) -> Task:
-    """Returns the task called `name`.
+    """Returns the task called `name`; `brax:NAME` and the like are those of other packages.
 
     Raises:
       UserError: there is no such task; the nearest name is suggested.
     """
+    if ":" in name:
+        # Other packages load only where they are asked for.
+        from hinf_rl.adapted_tasks import adapted_task
+
+        return adapted_task(name)
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]

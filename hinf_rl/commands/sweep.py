@@ -58,7 +58,7 @@ def sweep(
         raise UserError(f"seeds must be at least 1, got {seeds}")
     points = grid({key: split_values(text) for key, text in axes_text.items()})
     groups = group_points(task, algorithm, points, fixed)
-    path = output or Path("runs") / f"sweep-{task}-{algorithm}"
+    path = output or Path("runs") / f"sweep-{task}-{algorithm}".replace(":", "-")
     specification = {"task": task, "algorithm": algorithm, "seeds": seeds, "fixed": dict(fixed)}
     _open(path, {**specification, "points": points})
     devices.select_device(device)

@@ -41,7 +41,7 @@ def train_run(
     from hinf_rl.training import devices, loop, progress, run_directory
 
     config = configure(task, algorithm, overrides)
-    path = output or Path("runs") / f"{task}-{algorithm}"
+    path = output or Path("runs") / f"{task}-{algorithm}".replace(":", "-")
     devices.select_device(device)
     made = run_directory.make_algorithm(config)
     run = run_directory.open_run(path, config, resume=resume)

@@ -1,6 +1,7 @@
 """One contract for every environment: add a case to `CASES` and it is held to all of it."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 
 import chex
@@ -91,6 +92,39 @@ def mirror_quadruped(physics):
     )
 
 
+def brax():
+    from hinf_rl.envs.brax_adapter import from_brax
+
+    # The one without physics: it pays for its position, and moves where the action is positive.
+    return from_brax("fast", dt_s=0.02, task_reward_max=1.0, disturbance_limit=4.0)
+
+
+def playground():
+    from experiments.interop.point_mass import PointMass
+    from hinf_rl.envs.playground_adapter import from_playground
+
+    push = {"disturbance": "force", "body": "mass", "axes": "x", "disturbance_limit": 5.0}
+    return from_playground(PointMass(), task_reward_max=0.0, **push)
+
+
+def gymnax(name, limit):
+    from hinf_rl.envs.gymnax_adapter import from_gymnax
+
+    return from_gymnax(name, disturbance_limit=limit)
+
+
+# The package that an adapter needs, and its cases.
+ADAPTED = {
+    "brax": {"brax": Case(brax)},
+    "mujoco.mjx": {"playground_force": Case(playground)},
+    "gymnax": {
+        "gymnax_box": Case(lambda: gymnax("Pendulum-v1", 0.5)),
+        # A push must be able to turn a choice over.
+        "gymnax_discrete": Case(lambda: gymnax("CartPole-v1", 4.0)),
+    },
+}
+
+
 CASES = {
     "cart_pole": Case(CartPole, negate),
     "cart_pole_randomised": Case(lambda: CartPole(CartPoleConfig(randomise=True)), negate),
@@ -108,6 +142,12 @@ CASES = {
     **{
         f"probe_{name}": Case(lambda probe=probe: probe, negate_sign)
         for name, probe in PROBES.items()
+    },
+    **{
+        name: case
+        for package, cases in ADAPTED.items()
+        if importlib.util.find_spec(package) is not None
+        for name, case in cases.items()
     },
 }
 
@@ -146,8 +186,11 @@ def inputs(env, key, *shape):
 
 
 def types(tree):
-    """Shape, dtype and weakness of every leaf."""
-    return jax.tree.map(lambda x: (x.shape, str(x.dtype), getattr(x, "weak_type", False)), tree)
+    """Structure, and shape, dtype and weakness of every leaf."""
+    leaves = [
+        (x.shape, str(x.dtype), getattr(x, "weak_type", False)) for x in jax.tree.leaves(tree)
+    ]
+    return leaves, jax.tree.structure(tree)
 
 
 def test_keeps_the_protocol(env):

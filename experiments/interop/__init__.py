@@ -1,0 +1,1 @@
+"""Environments and trainers of other packages."""

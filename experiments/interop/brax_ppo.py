@@ -1,0 +1,93 @@
+"""Trains one of our environments with Brax's PPO, as its users would.
+
+Brax 0.14.2's trainers need jax < 0.10, which this package itself does not run on in full: use an
+environment of its own (pip install jax==0.9.2 brax==0.14.2) with this repository on PYTHONPATH.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from hinf_rl.envs.brax_adapter import to_brax
+from hinf_rl.envs.classic import CartPole, CartPoleConfig
+
+
+def train(
+    *, num_timesteps: int, episode_length: int, asymmetric: bool, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Trains the cart-pole under random pushes; returns what Brax's evaluations measured."""
+    from brax.training.agents.ppo import networks
+    from brax.training.agents.ppo import train as ppo
+
+    env = to_brax(
+        CartPole(CartPoleConfig(episode_length=episode_length)),
+        disturbance="random",
+        asymmetric=asymmetric,
+    )
+    begin = time.monotonic()
+    lines: list[dict[str, Any]] = []
+
+    def progress(step: int, metrics: dict[str, Any]) -> None:
+        line = {
+            "env_steps": int(step),
+            "wall_s": round(time.monotonic() - begin, 1),
+            "return": float(metrics["eval/episode_reward"]),
+            "task_return": float(metrics["eval/episode_task_reward"]),
+            "length": float(metrics["eval/avg_episode_length"]),
+        }
+        print(json.dumps(line), flush=True)
+        lines.append(line)
+
+    keys = {"policy_obs_key": "state", "value_obs_key": "privileged_state"} if asymmetric else {}
+    ppo.train(
+        environment=env,
+        num_timesteps=num_timesteps,
+        episode_length=episode_length,
+        num_envs=64,
+        unroll_length=32,
+        batch_size=64,
+        num_minibatches=4,
+        num_updates_per_batch=4,
+        num_evals=4,
+        num_eval_envs=32,
+        learning_rate=1e-3,
+        entropy_cost=1e-3,
+        discounting=0.99,
+        # Returns of about 100 are far from where Brax's critic starts; in tenths they are not.
+        reward_scaling=0.1,
+        normalize_observations=True,
+        network_factory=lambda *args, **kwargs: networks.make_ppo_networks(
+            *args,
+            policy_hidden_layer_sizes=(32, 32),
+            value_hidden_layer_sizes=(32, 32),
+            **kwargs,
+            **keys,
+        ),
+        progress_fn=progress,
+        seed=seed,
+    )
+    return lines
+
+
+def main() -> None:
+    """Trains with and without a critic that sees more, and writes both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=600_000)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    results: dict[str, Any] = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    for asymmetric in (False, True):
+        name = "asymmetric" if asymmetric else "symmetric"
+        results[name] = train(
+            num_timesteps=options.steps, episode_length=250, asymmetric=asymmetric
+        )
+    if options.output is not None:
+        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
