@@ -8,7 +8,6 @@ is slower: so MJX runs here, with the scheduler off, and its times include the t
 import argparse
 import contextlib
 import functools
-import io
 import os
 import subprocess
 import sys
@@ -61,9 +60,10 @@ def _compiled(num_envs: int, control_steps: int) -> Callable[[], None]:
     import jax
 
     from experiments.benchmarks import physics
+    from hinf_rl.envs.physics.mjx import import_mjx
 
     model = physics.make_model()
-    mjx = _import_mjx()
+    mjx = import_mjx()
     compiled_model = mjx.put_model(model, impl="jax")
     data = mjx.make_data(model, impl="jax")
     step = jax.vmap(functools.partial(mjx.step, compiled_model))
@@ -81,13 +81,6 @@ def _compiled(num_envs: int, control_steps: int) -> Callable[[], None]:
     targets = physics.targets(control_steps, num_envs)
     arguments = jax.device_put((physics.settle(model, num_envs), targets))
     return lambda: jax.block_until_ready(roll(*arguments))
-
-
-def _import_mjx() -> Any:
-    """Imports MJX without what it prints about back ends that are not installed."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from mujoco import mjx
-    return mjx
 
 
 if __name__ == "__main__":
