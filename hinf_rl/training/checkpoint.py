@@ -154,12 +154,20 @@ class _Leaf(NamedTuple):
 
     def placed(self, wanted: Any) -> jax.Array:
         """The leaf on the devices that `wanted` names."""
+
         # A copy: the loop donates the carry, and a donated buffer must not belong to NumPy.
-        placed = jnp.array(self.data, dtype=self.data.dtype, copy=True)
+        def rows(index: Any = ...) -> jax.Array:
+            return jnp.array(self.data[index], dtype=self.data.dtype, copy=True)
+
+        sharding = getattr(wanted, "sharding", None)
+        placed = (
+            rows()
+            if sharding is None
+            else jax.make_array_from_callback(self.data.shape, sharding, rows)
+        )
         if _is_key(wanted):
             placed = jax.random.wrap_key_data(placed, impl=self.signature["key_impl"])
-        sharding = getattr(wanted, "sharding", None)
-        return placed if sharding is None else jax.device_put(placed, sharding)
+        return placed
 
 
 def _newest(
