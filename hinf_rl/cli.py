@@ -44,6 +44,9 @@ _TRAIN = """Train a policy on a task.
   hinf-rl train aliengo --algorithm hinf --seeds 3 --output runs/aliengo
   hinf-rl train aliengo --output runs/aliengo --resume
   hinf-rl train cartpole --steps 2e6 --set agent.gamma=0.98 env.randomise=true
+  hinf-rl train cartpole --devices 4                     four devices of this machine
+  hinf-rl train cartpole --coordinator host0:1234 --num-processes 2 --process-id 0
+                                                         on host0, and with 1 on host1
 
 Ctrl-C saves; --resume then goes on to the same numbers, bit for bit on a CPU."""
 
@@ -101,11 +104,27 @@ class Train:
     """settings to change, for example agent.gamma=0.98"""
     device: Device | None = None
     """where to compute; the best there is if left out"""
+    devices: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """how many devices of each process share the environments"""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """where several processes meet: an address and free port of the first one's machine"""
+    num_processes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """how many processes train together"""
+    process_id: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
+    """which of them this is, from 0; the first writes the run directory"""
+    seed_order: Literal["vmapped", "sequential", "probe"] | None = None
+    """several seeds side by side, in turn, or whichever a short probe finds faster; vmapped if
+    left out, or what the run began with"""
 
     def run(self) -> int:
         """Trains."""
-        from hinf_rl.commands.train import parse_assignments, train_run
+        from hinf_rl.commands.train import Machine, parse_assignments, train_run
 
+        machine = Machine(
+            device=self.device,
+            devices=self.devices,
+            cluster=(self.coordinator, self.num_processes, self.process_id),
+        )
         overrides = {"seeds": str(self.seeds), "seed": str(self.seed)}
         if self.steps is not None:
             overrides["total_steps"] = self.steps
@@ -115,7 +134,8 @@ class Train:
             {**overrides, **parse_assignments(self.set)},
             output=self.output,
             resume=self.resume,
-            device=self.device,
+            machine=machine,
+            seed_order=self.seed_order,
         )
 
 

@@ -31,7 +31,7 @@ _CURVE_POINTS = 60
 def train(algorithm: str, folder: Path, *, steps: float, seeds: int) -> None:
     """Trains one algorithm, or goes on with it."""
     overrides = {"seeds": str(seeds), "total_steps": str(steps), "log_every": "5"}
-    code = train_run("aliengo", algorithm, overrides, output=folder, resume=True, device=None)
+    code = train_run("aliengo", algorithm, overrides, output=folder, resume=True)
     if code:
         sys.exit(code)
 

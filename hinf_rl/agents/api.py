@@ -24,6 +24,8 @@ class Algorithm(NamedTuple):
       disturber: `disturber(carry) -> Policy`, in the disturbance's unit, after clipping.
       config: the frozen configuration that the algorithm was made from.
       env_steps_per_iteration: environment steps that one `step` takes.
+      environment_fields: the carry's fields whose leaves are [E, ...], a row per environment;
+        several devices share their rows, and hold a copy of everything else.
     """
 
     init: Callable[..., PyTree]
@@ -32,6 +34,7 @@ class Algorithm(NamedTuple):
     disturber: Callable[[PyTree], Any]
     config: Any
     env_steps_per_iteration: int
+    environment_fields: tuple[str, ...] = ()
 
 
 __all__ = ["Algorithm", "Policy"]

@@ -1,13 +1,29 @@
 """`hinf-rl train`: a task, an algorithm and a run directory."""
 
+import contextlib
 import math
 import shlex
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hinf_rl.errors import UserError
+
+
+class Machine(NamedTuple):
+    """What to train on.
+
+    Attributes:
+      device: "cpu", "gpu", "tpu", or None for the best there is.
+      devices: how many of each process.
+      cluster: coordinator, number of processes and this one's id; None where there is one.
+    """
+
+    device: str | None = None
+    devices: int = 1
+    cluster: tuple[str | None, int | None, int | None] = (None, None, None)
 
 
 def parse_assignments(texts: tuple[str, ...]) -> dict[str, str]:
@@ -34,20 +50,36 @@ def train_run(
     *,
     output: Path | None,
     resume: bool,
-    device: str | None,
+    machine: Machine = Machine(),  # noqa: B008 an immutable tuple
+    seed_order: Any = None,
 ) -> int:
     """Trains one run; returns the exit code, 128 + signal where a signal ended it."""
     from hinf_rl.tasks import configure
-    from hinf_rl.training import devices, loop, progress, run_directory
+    from hinf_rl.training import devices, loop, processes, progress, run_directory, seeds, sharding
 
     config = configure(task, algorithm, overrides)
     path = output or Path("runs") / f"{task}-{algorithm}".replace(":", "-")
-    devices.select_device(device)
+    processes.start(processes.Cluster(*machine.cluster))
+    devices.select_device(machine.device)
+    processes.meet()
     made = run_directory.make_algorithm(config)
-    run = run_directory.open_run(path, config, resume=resume)
-    show = progress.make_progress()
+    order = seeds.settle(seed_order, run_directory.RunDirectory(path), resume=resume)
+    mesh = sharding.make_mesh(
+        config.agent,
+        devices=machine.devices,
+        seeds=1 if order == "sequential" else config.seeds,
+    )
+    run = processes.on_first(lambda: run_directory.open_run(path, config, resume=resume))
+    show = progress.make_progress() if processes.is_first() else progress.SilentProgress()
     show.note(f"{task}, {algorithm}, seeds {config.seeds}, output {path}")
-    with run.lock():
+    if mesh is not None:
+        show.note(sharding.describe(mesh))
+    with contextlib.ExitStack() as stack:
+
+        def lock() -> None:
+            stack.enter_context(run.lock())
+
+        processes.on_first(lock)
         result = loop.train(
             made,
             run,
@@ -58,6 +90,8 @@ def train_run(
             keep_checkpoints=config.keep_checkpoints,
             resume=resume,
             progress=show,
+            mesh=mesh,
+            seed_order=order,
         )
     _tell_end(result, path, show)
     return 0 if result.signal is None else 128 + result.signal
@@ -76,4 +110,4 @@ def _tell_end(result, path: Path, show) -> None:  # noqa: ANN001 lazily imported
     show.note(f"go on with: hinf-rl {shlex.join([*words, '--resume'])}")
 
 
-__all__ = ["parse_assignments", "train_run"]
+__all__ = ["Machine", "parse_assignments", "train_run"]

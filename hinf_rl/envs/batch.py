@@ -9,6 +9,7 @@ from flax import struct
 
 from hinf_rl.envs.api import Env, EnvSpec, State
 from hinf_rl.errors import UserError
+from hinf_rl.partition import by_rows
 from hinf_rl.types import Array, PyTree
 
 
@@ -108,7 +109,7 @@ class BatchEnv:
             time-outs of different instances do not fall on the same step.
         """
         key_env, key_count = jax.random.split(key)
-        env_state = jax.vmap(self._env.reset)(jax.random.split(key_env, self._num_envs))
+        env_state = self._reset(jax.random.split(key_env, self._num_envs))
         start = jnp.zeros((self._num_envs,), jnp.int32)
         if stagger:
             start = jax.random.randint(
@@ -147,11 +148,11 @@ class BatchEnv:
         # Never hand NaN to the physics: native MuJoCo answers it with a silent reset.
         action, disturbance = _zero_nonfinite((action, disturbance))
         env_state = dataclasses.replace(state.env, key=env_key)
-        stepped = jax.vmap(self._env.step)(env_state, action, disturbance)
+        stepped = by_rows(jax.vmap(self._env.step))(env_state, action, disturbance)
         valid = given_finite & _healthy(stepped, self._num_envs)
         step = self._summarise(state, stepped, valid)
 
-        fresh = jax.vmap(self._env.reset)(reset_key)
+        fresh = self._reset(reset_key)
         _check_same_structure(fresh, stepped)
         ended = step.done
         count = state.step_count + jnp.int32(1)
@@ -163,6 +164,9 @@ class BatchEnv:
             episode_task_return=jnp.where(ended, jnp.float32(0), step.episode_task_return),
         )
         return next_state, step
+
+    def _reset(self, keys: Array) -> State:
+        return by_rows(jax.vmap(self._env.reset))(keys)
 
     def _summarise(self, state: BatchState, stepped: State, valid: Array) -> Step:
         reward = jnp.where(valid, stepped.reward, jnp.float32(0))

@@ -5,6 +5,10 @@ beside them holds for each leaf its path, shape, dtype and checksum, a checksum 
 and one of itself. The files are checked before Orbax sees them, the leaves after. All is written
 in a hidden directory that is renamed when complete, so a killed save leaves nothing that looks
 like a checkpoint.
+
+A carry that lies on several devices is saved whole, so that any number of them can restore it.
+Of several processes all give their rows, and the first alone touches the disk, which the others
+need not share.
 """
 
 import contextlib
@@ -15,16 +19,16 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hinf_rl.errors import UserError
-from hinf_rl.training import files
+from hinf_rl.training import files, processes
 from hinf_rl.training.provenance import library_versions
 from hinf_rl.types import PyTree
 
@@ -41,7 +45,7 @@ class DamagedCheckpointError(Exception):
 def save_checkpoint(
     directory: Path, step: int, carry: PyTree, *, identity: Mapping[str, Any], keep: int = 3
 ) -> Path:
-    """Saves `carry` as the checkpoint of iteration `step`.
+    """Saves `carry` as the checkpoint of iteration `step`; every process must come here.
 
     Args:
       directory: where checkpoints lie; made if absent.
@@ -58,21 +62,8 @@ def save_checkpoint(
     """
     if keep < 1:
         raise UserError(f"the number of checkpoints to keep must be at least 1, got {keep}")
-    final = directory / f"{step:09d}"
-    partial = directory / f".saving-{step:09d}-{os.getpid()}"
-    with files.disk_errors(f"save checkpoint {final}"):
-        directory.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(directory)
-        try:
-            _write(partial, step, carry, identity)
-            # The same iteration is saved again after a fall-back to an older checkpoint.
-            files.remove_tree(final)
-            partial.rename(final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    for old in available_steps(directory)[:-keep]:
-        files.remove_tree(directory / f"{old:09d}")
-    return final
+    leaves = [_Leaf.of(name, leaf) for name, leaf in _named_leaves(carry).items()]
+    return processes.on_first(lambda: _save(directory, step, leaves, identity, keep))
 
 
 def available_steps(directory: Path) -> list[int]:
@@ -89,11 +80,12 @@ def restore_checkpoint(
     identity: Mapping[str, Any] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> tuple[int, PyTree]:
-    """Restores the newest intact checkpoint, bit for bit.
+    """Restores the newest intact checkpoint, bit for bit; every process must come here.
 
     Args:
       directory: where checkpoints lie.
-      template: carry of the wanted structure; arrays or `jax.eval_shape` of `init`.
+      template: carry of the wanted structure; arrays or `jax.eval_shape` of `init`. Leaves that
+        have a sharding are put there, whatever number of devices they were saved from.
       identity: what the checkpoint must belong to; None accepts any.
       warn: receives one line for each damaged checkpoint that is passed over.
 
@@ -103,15 +95,11 @@ def restore_checkpoint(
     Raises:
       UserError: no intact checkpoint, or one of another task or configuration.
     """
-    steps = available_steps(directory)
-    for step in reversed(steps):
-        path = directory / f"{step:09d}"
-        try:
-            return step, _read(path, template, identity)
-        except DamagedCheckpointError as error:
-            (warn or warnings.warn)(f"checkpoint {path} is damaged ({error}); trying an older one")
-    found = f"all {len(steps)} checkpoints are damaged" if steps else "there is none"
-    raise UserError(f"no checkpoint to restore in {directory}: {found}; start a new run")
+    step, leaves = processes.on_first(lambda: _newest(directory, template, identity, warn))
+    placed = [
+        leaf.placed(wanted) for leaf, wanted in zip(leaves, jax.tree.leaves(template), strict=True)
+    ]
+    return step, jax.tree.unflatten(jax.tree.structure(template), placed)
 
 
 def select_seed(carry: PyTree, index: int) -> PyTree:
@@ -126,15 +114,87 @@ def select_seed(carry: PyTree, index: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[index], carry)
 
 
-def _write(path: Path, step: int, carry: PyTree, identity: Mapping[str, Any]) -> None:
-    leaves = {name: _host(leaf) for name, leaf in _named_leaves(carry).items()}
+def _save(
+    directory: Path,
+    step: int,
+    leaves: Sequence["_Leaf"],
+    identity: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    final = directory / f"{step:09d}"
+    partial = directory / f".saving-{step:09d}-{os.getpid()}"
+    with files.disk_errors(f"save checkpoint {final}"):
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(directory)
+        try:
+            _write(partial, step, leaves, identity)
+            # The same iteration is saved again after a fall-back to an older checkpoint.
+            files.remove_tree(final)
+            partial.rename(final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    for old in available_steps(directory)[:-keep]:
+        files.remove_tree(directory / f"{old:09d}")
+    return final
+
+
+class _Leaf(NamedTuple):
+    """An array of the carry in the memory of this process."""
+
+    signature: dict[str, Any]  # path, shape and dtype, of the leaf and of its data
+    data: np.ndarray  # of a key: its words
+
+    @classmethod
+    def of(cls, name: str, leaf: jax.Array) -> "_Leaf":
+        data = processes.to_host(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        more: dict[str, Any] = {"data_shape": list(data.shape), "data_dtype": str(data.dtype)}
+        if _is_key(leaf):
+            more["key_impl"] = str(jax.random.key_impl(leaf))
+        return cls(_signature(name, leaf) | more, data)
+
+    def placed(self, wanted: Any) -> jax.Array:
+        """The leaf on the devices that `wanted` names."""
+
+        # A copy: the loop donates the carry, and a donated buffer must not belong to NumPy.
+        def rows(index: Any = ...) -> jax.Array:
+            return jnp.array(self.data[index], dtype=self.data.dtype, copy=True)
+
+        sharding = getattr(wanted, "sharding", None)
+        placed = (
+            rows()
+            if sharding is None
+            else jax.make_array_from_callback(self.data.shape, sharding, rows)
+        )
+        if _is_key(wanted):
+            placed = jax.random.wrap_key_data(placed, impl=self.signature["key_impl"])
+        return placed
+
+
+def _newest(
+    directory: Path,
+    template: PyTree,
+    identity: Mapping[str, Any] | None,
+    warn: Callable[[str], None] | None,
+) -> tuple[int, list[_Leaf]]:
+    steps = available_steps(directory)
+    for step in reversed(steps):
+        path = directory / f"{step:09d}"
+        try:
+            return step, _read(path, template, identity)
+        except DamagedCheckpointError as error:
+            (warn or warnings.warn)(f"checkpoint {path} is damaged ({error}); trying an older one")
+    found = f"all {len(steps)} checkpoints are damaged" if steps else "there is none"
+    raise UserError(f"no checkpoint to restore in {directory}: {found}; start a new run")
+
+
+def _write(path: Path, step: int, leaves: Sequence[_Leaf], identity: Mapping[str, Any]) -> None:
     # Compressed or not, with metadata; failing here costs less than a torn write.
-    needed = sum(array.nbytes for array in leaves.values()) * 6 // 5 + _METADATA_BYTES
+    needed = sum(leaf.data.nbytes for leaf in leaves) * 6 // 5 + _METADATA_BYTES
     if shutil.disk_usage(path.parent).free < needed:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB needed")
     path.mkdir()
     # Orbax refuses arrays without elements; the manifest alone brings them back.
-    full = {f"{i:05d}": array for i, array in enumerate(leaves.values()) if array.size}
+    full = {f"{i:05d}": leaf.data for i, leaf in enumerate(leaves) if leaf.data.size}
     with _silent_absl():
         _orbax().save((path / _ARRAYS).absolute(), full)
     manifest = {
@@ -142,16 +202,13 @@ def _write(path: Path, step: int, carry: PyTree, identity: Mapping[str, Any]) ->
         "step": step,
         "identity": dict(identity),
         "versions": library_versions(),
-        "leaves": [
-            {**_signature(name, leaf), "checksum": _checksum(leaves[name])}
-            for name, leaf in _named_leaves(carry).items()
-        ],
+        "leaves": [{**leaf.signature, "checksum": _checksum(leaf.data)} for leaf in leaves],
         "files": _file_checksums(path / _ARRAYS),
     }
     files.write_json(path / _MANIFEST, {**manifest, "checksum": _json_checksum(manifest)})
 
 
-def _read(path: Path, template: PyTree, identity: Mapping[str, Any] | None) -> PyTree:
+def _read(path: Path, template: PyTree, identity: Mapping[str, Any] | None) -> list[_Leaf]:
     manifest = _read_manifest(path)
     _check_identity(path, manifest["identity"], identity)
     _check_structure(path, manifest["leaves"], template)
@@ -159,14 +216,12 @@ def _read(path: Path, template: PyTree, identity: Mapping[str, Any] | None) -> P
         raise DamagedCheckpointError("its files are not the ones that were written")
     stored = _orbax().restore((path / _ARRAYS).absolute()) or {}
     leaves = []
-    for i, (entry, wanted) in enumerate(
-        zip(manifest["leaves"], jax.tree.leaves(template), strict=True)
-    ):
+    for i, entry in enumerate(manifest["leaves"]):
         array = np.asarray(stored[f"{i:05d}"]) if f"{i:05d}" in stored else _empty(entry)
         if _checksum(array) != entry["checksum"]:
             raise DamagedCheckpointError(f"checksum of {entry['path']} differs")
-        leaves.append(_device(array, wanted, entry))
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+        leaves.append(_Leaf(entry, array))
+    return leaves
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -224,33 +279,14 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _host(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
 def _empty(entry: Mapping[str, Any]) -> np.ndarray:
     if np.prod(entry["data_shape"]) != 0:
         raise DamagedCheckpointError(f"{entry['path']} is missing")
     return np.zeros(entry["data_shape"], entry["data_dtype"])
 
 
-def _device(array: np.ndarray, wanted: Any, entry: Mapping[str, Any]) -> jax.Array:
-    # A copy: the loop donates the carry, and a donated buffer must not belong to NumPy.
-    placed = jnp.array(array, dtype=array.dtype, copy=True)
-    if _is_key(wanted):
-        placed = jax.random.wrap_key_data(placed, impl=entry["key_impl"])
-    sharding = getattr(wanted, "sharding", None)
-    return placed if sharding is None else jax.device_put(placed, sharding)
-
-
 def _signature(name: str, leaf: Any) -> dict[str, Any]:
-    signature = {"path": name, "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-    if not isinstance(leaf, jax.ShapeDtypeStruct):
-        host = _host(leaf)
-        signature |= {"data_shape": list(host.shape), "data_dtype": str(host.dtype)}
-        if _is_key(leaf):
-            signature["key_impl"] = str(jax.random.key_impl(leaf))
-    return signature
+    return {"path": name, "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
 
 
 def _checksum(array: np.ndarray) -> str:
@@ -277,7 +313,14 @@ def _orbax() -> Any:
     # Imported late: it costs a second that `--help` need not pay.
     import orbax.checkpoint as ocp
 
-    return ocp.PyTreeCheckpointer()
+    if jax.process_count() == 1:
+        return ocp.PyTreeCheckpointer()
+    # The first process alone is here, so Orbax must not wait for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 @contextlib.contextmanager

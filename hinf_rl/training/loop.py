@@ -3,7 +3,8 @@
 The compiled call runs a traced number of iterations and reduces their metrics inside, so small
 tasks are not bound by dispatch, any stride shares one compilation, and memory stays flat.
 Strides end at multiples of `log_every` and `checkpoint_every` counted from zero; where training
-was interrupted does not change the numbers.
+was interrupted does not change the numbers. With a mesh the same program runs on several devices;
+of several processes the first writes.
 """
 
 import math
@@ -14,15 +15,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from hinf_rl.agents.api import Algorithm
 from hinf_rl.errors import UserError
-from hinf_rl.training.checkpoint import available_steps, restore_checkpoint, save_checkpoint
+from hinf_rl.training import processes, seeds, sharding
+from hinf_rl.training.checkpoint import restore_checkpoint, save_checkpoint
+from hinf_rl.training.compiled import Compiled, Order, compile_call, for_seeds, is_count, strong
 from hinf_rl.training.interrupt import Interrupt, catch_interrupts
 from hinf_rl.training.logging import MetricsLog, make_record, read_metrics
 from hinf_rl.training.progress import Progress, SilentProgress
 from hinf_rl.training.run_directory import RunDirectory
-from hinf_rl.types import Array, Metrics, PyTree
+from hinf_rl.types import Array, PyTree
 
 Callback = Callable[[Mapping[str, Any]], None]
 
@@ -57,7 +61,7 @@ def seed_keys(seed: int, seeds: int) -> Array:
 
 
 def make_init(
-    algorithm: Algorithm, keys: Array, hyperparameters: PyTree = None
+    algorithm: Algorithm, keys: Array, hyperparameters: PyTree = None, mesh: Mesh | None = None
 ) -> Callable[[], PyTree]:
     """Returns a function of nothing that makes the first carry, for all seeds.
 
@@ -65,10 +69,11 @@ def make_init(
       algorithm: what is trained.
       keys: [] or [S] typed PRNG keys.
       hyperparameters: leaves [] or [S] for `algorithm.init`; None leaves its defaults.
+      mesh: the devices that it is traced for.
     """
     arguments = (keys,) if hyperparameters is None else (keys, hyperparameters)
-    init = jax.vmap(algorithm.init) if keys.ndim else algorithm.init
-    return lambda: _strong(init(*arguments))
+    init = for_seeds(algorithm.init, "vmapped", mesh) if keys.ndim else algorithm.init
+    return lambda: strong(init(*arguments))
 
 
 def train(
@@ -84,6 +89,8 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     callbacks: Iterable[Callback] = (),
+    mesh: Mesh | None = None,
+    seed_order: seeds.Choice | None = None,
 ) -> TrainResult:
     """Trains until `iterations` are done, or until SIGINT or SIGTERM asks to stop.
 
@@ -98,7 +105,10 @@ def train(
       keep_checkpoints: how many of the newest checkpoints to keep.
       resume: go on from the newest intact checkpoint of `run`, if there is one.
       progress: shows what happens; None shows nothing.
-      callbacks: called with each record of the log.
+      callbacks: called with each record of the log, in every process.
+      mesh: the devices to train on, of `sharding.make_mesh`; None for one.
+      seed_order: how several seeds compute: "vmapped", "sequential", or what a "probe" finds
+        faster (with a mesh there is none); None goes on as the run began, "vmapped" at first.
 
     Raises:
       UserError: a number that is out of range, a full disk, a checkpoint of something else.
@@ -106,8 +116,10 @@ def train(
     _check_positive(iterations=iterations, log_every=log_every, checkpoint_every=checkpoint_every)
     progress = progress or SilentProgress()
     with catch_interrupts() as interrupt:
-        init = make_init(algorithm, keys, hyperparameters)
-        done, carry = _first_carry(init, run, resume, progress)
+        choice = seeds.settle(seed_order, run, resume=resume)
+        layout = _Layout(algorithm, mesh, keys.ndim == 1)
+        init = make_init(algorithm, keys, hyperparameters, mesh)
+        done, carry = layout.first_carry(init, run, resume, progress)
         session = _Session(
             algorithm, run, iterations, log_every, checkpoint_every, keep_checkpoints, keys.size
         )
@@ -115,9 +127,10 @@ def train(
             progress.note("training is complete, nothing is left to do")
             return session.already_complete(carry, done)
         progress.note("compiling the training step")
-        call, compile_s = _compile(algorithm.step, carry, is_batched=keys.ndim == 1)
-        progress.note(f"compiled in {compile_s:.1f} s")
-        return session.run_all(call, carry, done, compile_s, interrupt, progress, tuple(callbacks))
+        compiled = layout.compile(carry, choice, iterations - done, progress)
+        progress.note(f"compiled in {compiled.compile_s:.1f} s")
+        processes.meet()
+        return session.run_all(compiled, carry, done, interrupt, progress, tuple(callbacks))
 
 
 class _Session(NamedTuple):
@@ -133,55 +146,50 @@ class _Session(NamedTuple):
 
     def run_all(
         self,
-        call: Callable[..., Any],
+        compiled: Compiled,
         carry: PyTree,
         done: int,
-        compile_s: float,
         interrupt: Interrupt,
         progress: Progress,
         callbacks: tuple[Callback, ...],
     ) -> TrainResult:
         """Repeats the compiled call; the metrics log is closed whatever happens."""
-        log = self.run and MetricsLog(
-            self.run.metrics, tensorboard=self.run.tensorboard, iteration=done
-        )
-        last = (log and log.last) or {}
-        wall_s, nonfinite = last.get("wall_s", 0.0), last.get("nonfinite_total", 0.0)
-        if self.run is not None:
-            self.run.begin_session()
+        log = _FirstLog(self.run, done, compiled.order)
+        wall_s, nonfinite = log.last.get("wall_s", 0.0), log.last.get("nonfinite_total", 0.0)
         saved, first, busy_s = done if done else -1, done, 0.0
+        stopped_by = processes.any_signal(interrupt.signal)
         progress.start(done=done, total=self.iterations)
         try:
-            while done < self.iterations and interrupt.signal is None:
+            while done < self.iterations and stopped_by is None:
                 count = self._stride(done)
                 start_s = time.perf_counter()
-                carry, metrics = call(carry, np.int32(count))
+                carry, metrics = compiled.call(carry, np.int32(count))
                 metrics = jax.device_get(metrics)
                 took_s = time.perf_counter() - start_s
                 done, busy_s = done + count, busy_s + took_s
                 nonfinite += _nonfinite(metrics)
                 record = self._record(done, count, wall_s + busy_s, took_s, metrics, nonfinite)
-                if log:
-                    log.write(record)
+                log.write(record)
                 progress.update(record)
                 for callback in callbacks:
                     callback(record)
                 if done % self.checkpoint_every == 0:
                     saved = self._save(done, carry)
+                stopped_by = processes.any_signal(interrupt.signal)
             if saved != done:
                 self._save(done, carry)
         finally:
             progress.close()
-            if log:
-                log.close()
+            log.close()
         steps = (done - first) * self.algorithm.env_steps_per_iteration * self.seeds
         speed = steps / busy_s if busy_s else 0.0
-        summary = self._summary(done, wall_s + busy_s, speed, compile_s, nonfinite)
-        return TrainResult(carry, summary, interrupt.signal)
+        summary = self._summary(done, wall_s + busy_s, speed, compiled.compile_s, nonfinite)
+        return TrainResult(carry, summary, stopped_by)
 
     def already_complete(self, carry: PyTree, done: int) -> TrainResult:
         """Returns what an earlier session left, untouched."""
-        records = read_metrics(self.run.metrics) if self.run else []
+        run = self.run
+        records = processes.on_first(lambda: read_metrics(run.metrics)[-1:] if run else [])
         last = records[-1] if records else {}
         wall_s, nonfinite = last.get("wall_s", 0.0), last.get("nonfinite_total", 0.0)
         return TrainResult(carry, self._summary(done, wall_s, 0.0, 0.0, nonfinite), None)
@@ -232,99 +240,80 @@ class _Session(NamedTuple):
         return done
 
 
-def _first_carry(
-    init: Callable[[], PyTree], run: RunDirectory | None, resume: bool, progress: Progress
-) -> tuple[int, PyTree]:
-    if resume and run is not None and available_steps(run.checkpoints):
-        done, carry = restore_checkpoint(
-            run.checkpoints, jax.eval_shape(init), identity=run.identity, warn=progress.note
-        )
-        progress.note(f"resuming at iteration {done}")
-        return done, carry
-    return 0, jax.jit(init)()
+class _FirstLog:
+    """The metrics log of the first process; the others learn what it held, and its errors."""
+
+    def __init__(self, run: RunDirectory | None, done: int, order: Order) -> None:
+        self._log: MetricsLog | None = None
+        self._is_kept = run is not None
+        self.last: Mapping[str, Any] = {}
+        if run is not None:
+            self.last = processes.on_first(lambda: self._open(run, done, order))
+
+    def _open(self, run: RunDirectory, done: int, order: Order) -> Mapping[str, Any]:
+        self._log = MetricsLog(run.metrics, tensorboard=run.tensorboard, iteration=done)
+        run.begin_session(seed_order=order)
+        return self._log.last or {}
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        log = self._log
+        if self._is_kept:
+            processes.on_first(lambda: log and log.write(record))
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
 
 
-def _compile(
-    step: Callable[[PyTree], tuple[PyTree, Metrics]], carry: PyTree, *, is_batched: bool
-) -> tuple[Callable[..., Any], float]:
-    """Compiles `call(carry, count) -> (carry, metrics)` ahead of time; the carry is donated."""
-    start_s = time.perf_counter()
-    # An inner jit keeps the trace, so that asking for shapes does not trace a second time.
-    one = jax.jit(jax.vmap(step) if is_batched else step)
+class _Layout(NamedTuple):
+    """What is trained, and on what."""
 
-    def call(carry: PyTree, count: Array) -> tuple[PyTree, Metrics]:
-        carry_after, shapes = jax.eval_shape(one, carry)
-        _check_same(carry, carry_after)
-        start = {
-            name: jnp.full(value.shape, -jnp.inf if _is_max(name) else 0.0, jnp.float32)
-            for name, value in shapes.items()
-        }
+    algorithm: Algorithm
+    mesh: Mesh | None
+    has_seeds: bool
 
-        def body(_: Array, state: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
-            carry, totals = state
-            carry, metrics = one(carry)
-            return _strong(carry), {
-                name: _accumulate(name, total, metrics[name]) for name, total in totals.items()
-            }
+    def first_carry(
+        self, init: Callable[[], PyTree], run: RunDirectory | None, resume: bool, progress: Progress
+    ) -> tuple[int, PyTree]:
+        """Restores the newest checkpoint, or starts; returns the iterations done and the carry."""
+        with sharding.tracing(self.mesh):
+            shapes = jax.eval_shape(init)
+        places = self._places(shapes)
+        if resume and run is not None and seeds.is_begun(run):
+            template = sharding.with_shardings(shapes, places)
+            done, carry = restore_checkpoint(
+                run.checkpoints, template, identity=run.identity, warn=progress.note
+            )
+            progress.note(f"resuming at iteration {done}")
+            return done, carry
+        with sharding.tracing(self.mesh):
+            return 0, jax.jit(init, out_shardings=places)()
 
-        carry, totals = jax.lax.fori_loop(0, count, body, (carry, start))
-        scale = 1.0 / count.astype(jnp.float32)
-        return carry, {
-            name: total * scale if _is_mean(name) else total for name, total in totals.items()
-        }
+    def compile(
+        self, carry: PyTree, choice: seeds.Choice, iterations: int, progress: Progress
+    ) -> Compiled:
+        """Compiles the call, in the order that was chosen or that a probe finds faster."""
+        step, places = self.algorithm.step, self._places(carry)
 
-    compiled = jax.jit(call, donate_argnums=0).lower(carry, np.int32(1)).compile()
-    return compiled, time.perf_counter() - start_s
+        def build(order: Order) -> Compiled:
+            all_steps = for_seeds(step, order, self.mesh) if self.has_seeds else step
+            return compile_call(all_steps, carry, order, mesh=self.mesh, shardings=places)
 
+        if choice != "probe":
+            return build(choice)
+        if self.has_seeds and self.mesh is None:
+            return seeds.probe(build, carry, iterations=iterations, note=progress.note)
+        progress.note("seeds vmapped: no probe for one seed or on several devices")
+        return build("vmapped")
 
-def _accumulate(name: str, total: Array, value: Array) -> Array:
-    value = value.astype(jnp.float32)
-    return jnp.maximum(total, value) if _is_max(name) else total + value
-
-
-def _is_max(name: str) -> bool:
-    return name.endswith("_max")
-
-
-def _is_count(name: str) -> bool:
-    """Counts of rare events are summed: a mean over a stride would hide them."""
-    return name.rpartition("/")[2].startswith("nonfinite_")
-
-
-def _is_mean(name: str) -> bool:
-    return not _is_max(name) and not _is_count(name)
+    def _places(self, carry: PyTree) -> PyTree:
+        fields = self.algorithm.environment_fields
+        return sharding.carry_shardings(carry, self.mesh, fields, has_seeds=self.has_seeds)
 
 
 def _nonfinite(metrics: Mapping[str, np.ndarray]) -> float:
-    counts = [np.sum(value) for name, value in metrics.items() if _is_count(name)]
+    counts = [np.sum(value) for name, value in metrics.items() if is_count(name)]
     return float(sum(count for count in counts if math.isfinite(count)))
-
-
-def _strong(tree: PyTree) -> PyTree:
-    """Returns the tree with weak types made strong, so that carry in equals carry out."""
-
-    def one(leaf: Any) -> Any:
-        leaf = jnp.asarray(leaf)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
-        return jax.lax.convert_element_type(leaf, leaf.dtype)
-
-    return jax.tree.map(one, tree)
-
-
-def _check_same(before: PyTree, after: PyTree) -> None:
-    """Names the first leaf that a step gives back with another shape or type."""
-    left, right = (jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (before, after))
-    for (path, old), (path_after, new) in zip(left, right, strict=False):
-        if path != path_after or old.shape != new.shape or old.dtype != new.dtype:
-            name = jax.tree_util.keystr(path)
-            raise TypeError(
-                f"step must return the carry that it was given: {name} went in as "
-                f"{old.dtype}{list(old.shape)} and came out as {new.dtype}{list(new.shape)} "
-                f"at {jax.tree_util.keystr(path_after)}"
-            )
-    if len(left) != len(right):
-        raise TypeError(f"step was given a carry of {len(left)} leaves and returned {len(right)}")
 
 
 def _check_positive(**numbers: int) -> None:

@@ -14,7 +14,7 @@ import fcntl
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hinf_rl import config as configs
 from hinf_rl.errors import UserError
@@ -110,17 +110,28 @@ class RunDirectory:
         """Keeps what `begin_session` is to write."""
         self._session = config, manifest
 
-    def begin_session(self) -> None:
+    def begin_session(self, *, seed_order: str | None = None) -> None:
         """Writes settings and provenance, once it is sure that training can go on.
 
         Until then a resume that fails has changed nothing.
+
+        Args:
+          seed_order: how several seeds compute, where that is decided.
         """
-        if self._session is None:
-            return
-        config, manifest = self._session
-        files.write_json(self.manifest, manifest)
-        files.write_atomic(self.config, configs.dumps_toml(config))
-        self._session = None
+        if self._session is not None:
+            config, manifest = self._session
+            files.write_json(self.manifest, manifest)
+            files.write_atomic(self.config, configs.dumps_toml(config))
+            self._session = None
+        if seed_order is not None and seed_order != self.seed_order:
+            kept = files.read_json(self.manifest) if self.manifest.exists() else {}
+            files.write_json(self.manifest, {**kept, "seed_order": seed_order})
+
+    @property
+    def seed_order(self) -> Literal["vmapped", "sequential"]:
+        """How several seeds compute; what a resume must do again for the same bits."""
+        kept = files.read_json(self.manifest) if self.manifest.exists() else {}
+        return kept.get("seed_order", "vmapped")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from hinf_rl.agents.api import Algorithm
+from hinf_rl.partition import by_rows, split, whole
 
 
 class Counters(NamedTuple):
@@ -46,9 +47,54 @@ def make_dummy(*, width=3, on_trace=None, dtype=jnp.float32):
     return Algorithm(init, step, lambda carry: carry, lambda carry: carry, None, 10)
 
 
+def make_rows(num_envs=8, num_minibatches=2):
+    """Noisy rows that pull weights toward them, minibatch by minibatch: what agents do."""
+
+    def init(key, hyperparameters=None):
+        del hyperparameters
+        key, key_rows = jax.random.split(key)
+        return {
+            "key": key,
+            "weights": jnp.zeros(3, jnp.float32),
+            "rows": {
+                "keys": jax.random.split(key_rows, num_envs),
+                "x": jax.random.normal(key_rows, (num_envs, 3)),
+            },
+        }
+
+    def advance(keys, x):
+        pairs = jax.vmap(jax.random.split)(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, (3,)))(pairs[:, 0])
+        return pairs[:, 1], 0.9 * x + noise
+
+    def step(carry):
+        key, key_order = jax.random.split(carry["key"])
+        keys, x = by_rows(advance)(carry["rows"]["keys"], carry["rows"]["x"])
+        samples = whole(x)
+        order = jax.random.permutation(key_order, num_envs).reshape(num_minibatches, -1)
+        order = split(order, axis=1)
+
+        def minibatch(weights, rows):
+            error = jnp.mean(jnp.take(samples, rows, axis=0) - weights[None], axis=0)
+            return weights + 0.1 * error, jnp.sum(error**2)
+
+        weights, loss = jax.lax.scan(minibatch, carry["weights"], order)
+        carry = {"key": key, "weights": weights, "rows": {"keys": keys, "x": x}}
+        return carry, {"train/return": -jnp.mean(loss)}
+
+    return Algorithm(
+        init, step, lambda carry: carry, lambda carry: carry, None, num_envs, ("rows",)
+    )
+
+
 @pytest.fixture
 def dummy():
     return make_dummy
+
+
+@pytest.fixture
+def rows():
+    return make_rows
 
 
 @pytest.fixture

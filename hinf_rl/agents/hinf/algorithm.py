@@ -80,6 +80,7 @@ class _Builder:
             disturber=self.disturber,
             config=self._config,
             env_steps_per_iteration=self._config.batch_size,
+            environment_fields=("env", "held"),
         )
 
     def init(self, key: Array, numbers: Hyperparameters | None = None) -> Carry:

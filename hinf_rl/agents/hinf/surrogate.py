@@ -14,6 +14,7 @@ from hinf_rl.agents.hinf.rollout import Carry, CriticState, Rollout, Transition,
 from hinf_rl.envs.api import Mirror
 from hinf_rl.ops.distributions import normal_kl
 from hinf_rl.ops.surrogate import clipped_surrogate, kl_step_size, masked_mean
+from hinf_rl.partition import split, whole
 from hinf_rl.types import Array, Metrics, Numeric, PyTree
 
 
@@ -68,14 +69,16 @@ class SurrogateUpdate:
         self, carry: Carry, transition: Transition, advantages: Advantages
     ) -> tuple[Carry, Metrics]:
         """Runs all epochs; returns the new players and critic, and mean metrics."""
-        batch = _flatten(transition, advantages)
+        # A sample meets others from all environments, so every device needs all samples: they
+        # are gathered once. The work on a minibatch is shared.
+        batch = whole(_flatten(transition, advantages))
         key_epochs, next_key = jax.random.split(carry.key)
         is_pushing = self._rollout.disturbance_bound(carry) > 0.0
 
         def epoch(learners: Learners, key: Array) -> tuple[Learners, Metrics]:
             key_order, key_steps = jax.random.split(key)
             order = jax.random.permutation(key_order, self._config.batch_size)
-            order = order.reshape(self._config.num_minibatches, -1)
+            order = split(order.reshape(self._config.num_minibatches, -1), axis=1)
             keys = jax.random.split(key_steps, self._config.num_minibatches)
 
             def minibatch(

@@ -16,6 +16,7 @@ from hinf_rl.envs.legged.robots import A1, LEGS
 from hinf_rl.envs.physics.api import ModelField, PhysicsState
 from hinf_rl.envs.physics.native import NativePhysics
 from hinf_rl.errors import UserError
+from hinf_rl.partition import ENVS, SEEDS, by_rows
 
 SUBSTEPS = 3
 # A turned box of 2 kg in the air whose centre of mass lies off the body's origin.
@@ -415,3 +416,34 @@ def test_wrong_shapes_are_refused(physics):
     ):
         with pytest.raises(AssertionError):
             physics.step(state, *wrong, SUBSTEPS)
+
+
+def test_each_device_steps_its_own_rows(physics, monkeypatch):
+    """Left to the partitioner, every device gathers all rows and steps them."""
+    seen = []
+    host_step = NativePhysics._host_step
+
+    def spy(self, num_substeps, *arguments):
+        seen.append(arguments[0].shape[:-1])
+        return host_step(self, num_substeps, *arguments)
+
+    monkeypatch.setattr(NativePhysics, "_host_step", spy)
+    state, ctrl, force, parameters = walker_inputs(physics, 6)
+    step = jax.vmap(lambda *arguments: physics.step(*arguments, SUBSTEPS))
+    mesh = jax.sharding.Mesh(
+        np.array(jax.devices()[:2]).reshape(1, 2),
+        (SEEDS, ENVS),
+        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    )
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(ENVS))
+    arguments = jax.device_put((state, ctrl, force, parameters), rows)
+    with jax.set_mesh(mesh):
+        left = jax.block_until_ready(jax.jit(lambda *a: step(*a))(*arguments))
+        assert seen == [(6,), (6,)]
+        seen.clear()
+        split = jax.block_until_ready(jax.jit(lambda *a: by_rows(step)(*a))(*arguments))
+        assert seen == [(3,), (3,)]
+    assert split.qpos.sharding.is_equivalent_to(rows, 2)
+    alone = stepper(physics)(state, ctrl, force, parameters)
+    assert_same_bits(alone, jax.device_get(split))
+    assert_same_bits(alone, jax.device_get(left))
