@@ -5,7 +5,10 @@ what it finds there, and what goes wrong, it tells the others, so that all stop 
 With one process nothing is sent.
 """
 
+import os
 import pickle
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,25 +40,27 @@ def start(cluster: Cluster) -> None:
     """Joins the other processes; nothing may have been computed before.
 
     Raises:
-      UserError: an option is missing or out of range, or the others do not come.
+      UserError: an option is missing or out of range, or the port is taken.
+      SystemExit: the others do not come within two minutes; the process ends with 2.
     """
     if cluster == Cluster():
         return
     _check(cluster)
+    watch = threading.Timer(_TIMEOUT_S, _give_up, [cluster])
+    watch.daemon = True
+    watch.start()
     try:
         jax.distributed.initialize(
             cluster.coordinator,
             cluster.num_processes,
             cluster.process_id,
-            initialization_timeout=_TIMEOUT_S,
+            initialization_timeout=2 * _TIMEOUT_S,
             shutdown_timeout_seconds=_TIMEOUT_S,
         )
     except RuntimeError as error:
-        raise UserError(
-            f"process {cluster.process_id} of {cluster.num_processes} cannot meet the others at "
-            f"--coordinator {cluster.coordinator} ({str(error).splitlines()[0]}); start all of "
-            "them, with an address that each can reach and whose port is free"
-        ) from error
+        raise UserError(_absent(cluster)) from error
+    finally:
+        watch.cancel()
 
 
 def is_first() -> bool:
@@ -132,6 +137,20 @@ def _check(cluster: Cluster) -> None:
         raise UserError(f"--num-processes must be at least 1, got {count}")
     if not 0 <= index < count:
         raise UserError(f"--process-id must lie in [0, --num-processes = {count}), got {index}")
+
+
+def _absent(cluster: Cluster) -> str:
+    return (
+        f"process {cluster.process_id} of {cluster.num_processes} did not meet the others at "
+        f"--coordinator {cluster.coordinator}; start all of them, process 0 on that machine and "
+        "with a port that is free"
+    )
+
+
+def _give_up(cluster: Cluster) -> None:
+    """Ends a process that waits in vain: JAX cannot be interrupted there, and would abort."""
+    print(f"error: {_absent(cluster)}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def _portable(error: Exception | None) -> Exception | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from hinf_rl.errors import UserError
 from hinf_rl.tasks import configure, get_task
 from hinf_rl.training import loop, sharding
 from hinf_rl.training.checkpoint import restore_checkpoint
-from hinf_rl.training.run_directory import RunDirectory
+from hinf_rl.training.run_directory import RunDirectory, load_run
 
 TINY = {
     "agent.iterations": "3",
@@ -150,6 +151,37 @@ def test_four_devices_learn_what_one_does(one_device, request, tmp_path):
     assert done.returncode == 0, done.stderr
     found = [np.asarray(leaf) for leaf in json.loads(done.stdout.splitlines()[-1])]
     assert_close(found, learned(one_device.carry))
+
+
+def test_two_processes_learn_what_one_does(one_device, tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        port = listener.getsockname()[1]
+    flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag)
+    words = ["train", "cartpole", "--steps", "192", "--output", str(tmp_path / "run")]
+    words += ["--coordinator", f"localhost:{port}", "--num-processes", "2"]
+    words += ["--set", *(f"{name}={value}" for name, value in TINY.items())]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hinf_rl.cli", *words, "--process-id", str(index)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XLA_FLAGS": flags},
+        )
+        for index in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=300)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0, 0], said
+    assert "2 devices (cpu) of 2 processes: seeds in 1, environments in 2 parts" in said[0]
+    # The other process has nothing to say, apart from what the transport prints.
+    assert "trained 192 steps" in said[0] and "trained" not in said[1]
+    _, _, carry = load_run(tmp_path / "run")
+    assert_close(learned(carry), learned(one_device.carry))
 
 
 def train_rows(algorithm, seeds, **options):
