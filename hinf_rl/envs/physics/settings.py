@@ -13,17 +13,19 @@ INTEGRATORS = ("Euler", "implicitfast")
 class MjxSettings:
     """How MJX simulates.
 
-    The native engine stops iterating once the contact forces are found; under `vmap` MJX goes
-    on until the slowest environment has found them, so its limits are lower, and a few rows stop
-    early. What each limit costs in accuracy is measured in `experiments/parity`.
+    The native engine iterates until the contact forces are found. Under `vmap` MJX iterates until
+    the slowest environment has found them, or all have reached the limit: rows that stop early
+    are wrong by many rad/s, not by a little. What each limit costs is measured in
+    `experiments/parity`.
 
     Attributes:
-      impl: "jax" runs on every device and is differentiable; "warp" (NVIDIA GPUs, or a CPU for
-        checks) is faster with many contacts, but not deterministic.
+      impl: "jax" runs on every device; "warp" (NVIDIA GPUs, or a CPU for checks) has kernels of
+        its own, stops each environment's iterations by itself and is not deterministic.
       integrator: "implicitfast" is what native physics uses and holds stiff PD gains at steps
-        of 10 ms; "Euler" saves one factorisation a step and needs steps of 5 ms or less.
-      iterations: limit of the contact solver; the most expensive setting. 1 compiles to no loop
-        at all and lets contacts creep.
+        of 10 ms; "Euler" saves a factorisation, treats the gains explicitly and so differs by
+        rad/s at such steps: take it with smaller ones only.
+      iterations: limit of the contact solver; the most expensive setting. Of quadrupeds on the
+        ground some need more than 6; 1 suits no task here.
       ls_iterations: limit of the solver's line search in each iteration.
       max_contact_points: contacts kept, deepest first; None keeps all (4 of the feet, 4 of the
         trunk). 4 halves the solver's size; a trunk that touches the ground may then sink in,
