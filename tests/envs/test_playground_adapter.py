@@ -73,19 +73,15 @@ def test_the_action_channel_is_the_fallback():
     assert env.spec.disturbance.unit == "action"
 
 
-def test_the_given_state_is_not_written_to():
-    env = adapted()
-    state = env.reset(jax.random.key(0))
-    env.step(state, jnp.ones((1,), jnp.float32))
-    assert int(state.physics.state.info["steps"]) == 0
-
-
-def test_a_metric_is_the_task_reward():
+def test_a_metric_is_the_task_reward_and_the_given_state_is_not_written_to():
     env = adapted(task_reward="reward/position")
-    state = env.step(env.reset(jax.random.key(0)), jnp.ones((1,), jnp.float32))
+    before = env.reset(jax.random.key(0))
+    state = env.step(before, jnp.ones((1,), jnp.float32))
     x, v = (float(n) for n in state.observation["policy"])
     np.testing.assert_allclose(state.task_reward, -(x**2), rtol=1e-5)
     np.testing.assert_allclose(state.reward, -(x**2) - 0.1 * v**2 - 1.2, rtol=1e-5)
+    assert [int(s.physics.state.info["steps"]) for s in (before, state)] == [0, 1]
+    assert float(before.metrics["reward/position"]) == 0.0
 
 
 @pytest.mark.parametrize(
