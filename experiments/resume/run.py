@@ -207,7 +207,10 @@ def _strike(
 ) -> bool:
     """Kills at the wanted moment; False where the process ended before it."""
     # By iterations, not by the clock, which means little on a busy machine.
-    training.wait_for_checkpoint(generator.randrange(training.saved(), iterations))
+    saved = training.saved()
+    if saved >= iterations:
+        return False
+    training.wait_for_checkpoint(generator.randrange(saved, iterations))
     if when == "saving":
         training.wait_for_save()
     else:
