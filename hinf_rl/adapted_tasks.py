@@ -3,13 +3,17 @@
 A package is imported only when a task of its is asked for.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hinf_rl.agents.hinf.config import CriticConfig, DisturbanceConfig, HinfConfig, PlayerConfig
 from hinf_rl.envs.api import Env
 from hinf_rl.errors import UserError, unknown_name
-from hinf_rl.tasks import Task
+
+if TYPE_CHECKING:
+    from hinf_rl.tasks import Task
 
 PREFIXES = {
     "brax": "a Brax environment, for example brax:inverted_pendulum (extra brax)",
@@ -43,6 +47,9 @@ def adapted_task(name: str) -> Task:
     Raises:
       UserError: unknown prefix or name, with the nearest one; or the package is missing.
     """
+    # Whoever lists the prefixes needs no task, and the tasks ask here in their turn.
+    from hinf_rl.tasks import Task
+
     prefix, _, own_name = name.partition(":")
     if prefix not in PREFIXES:
         raise unknown_name("prefix of a task", prefix, PREFIXES)
