@@ -30,7 +30,8 @@ def readme_section() -> list[str]:
         f"keys); {summary['logs_complete_and_equal']} of {summary['chains']} logs are complete and "
         f"equal; {summary['resumed_at_newest_complete']} of {summary['kills']} restarts went on "
         "from the newest complete checkpoint, never from a half-written one. "
-        "`python -m experiments.resume.run`",
+        + "; ".join(f"`{found['provenance']['command']}`" for found in tasks.values())
+        + ".",
     ]
 
 

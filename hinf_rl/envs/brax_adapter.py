@@ -12,6 +12,7 @@ from hinf_rl.envs.api import Env, State
 from hinf_rl.envs.foreign import SimulationConfig, TaskReward, TaskRewardOf, import_optional
 from hinf_rl.envs.state_adapter import StateAdapter
 from hinf_rl.errors import UserError, unknown_name
+from hinf_rl.ops.distributions import held_force_sample
 from hinf_rl.ops.hinf import radial_clip
 from hinf_rl.types import Array, PyTree
 
@@ -185,7 +186,7 @@ class BraxEnv(brax_envs.Env):
         self._env, self._limit, self._asymmetric = env, limit, asymmetric
         dt_s = env.spec.dt_s
         low, high = (max(1, round(time / dt_s)) for time in hold_s)
-        self._hold_steps = low, high
+        self._hold_steps = (low, high)
         self._types = jax.eval_shape(env.reset, jax.random.key(0))
 
     @property
@@ -225,24 +226,17 @@ class BraxEnv(brax_envs.Env):
         pipeline = state.pipeline_state
         push, remaining = pipeline["push"], pipeline["remaining"]
         if self._limit is not None:
-            fresh, duration = self._draw(key_push, self._limit)
+            fresh, duration = held_force_sample(
+                key_push, (), push.shape[0], hold_steps=self._hold_steps
+            )
             is_over = remaining <= 0
-            push = jnp.where(is_over, fresh, push)
+            # Clipped, since a product with the limit may exceed it in the last bit.
+            push = jnp.where(is_over, radial_clip(self._limit * fresh, self._limit), push)
             remaining = jnp.where(is_over, duration, remaining) - jnp.int32(1)
         before: State = _typed(pipeline["env"], self._types)
         before = dataclasses.replace(before, key=key_env)
         after = self._env.step(before, action, push)
         return self._state(after, push, remaining, next_key, state.info, state.metrics)
-
-    def _draw(self, key: Array, limit: float) -> tuple[Array, Array]:
-        """A force [D], uniform in direction and size, and the steps that it is held for."""
-        key_direction, key_size, key_time = jax.random.split(key, 3)
-        direction = jax.random.normal(key_direction, (self._env.spec.disturbance.size,))
-        direction /= jnp.linalg.norm(direction) + 1e-8
-        size = limit * jax.random.uniform(key_size, (), jnp.float32)
-        low, high = self._hold_steps
-        steps = jax.random.randint(key_time, (), low, high + 1, dtype=jnp.int32)
-        return radial_clip(size * direction, limit), steps
 
     def _state(
         self,

@@ -88,7 +88,7 @@ class SimulationConfig(AdapterConfig):
         super().__post_init__()
         if self.disturbance not in ("action", "force"):
             raise UserError(f"disturbance must be 'action' or 'force', got {self.disturbance!r}")
-        if not self.axes or self.axes not in ("x", "y", "z", "xy", "xz", "yz", "xyz"):
+        if self.axes not in ("x", "y", "z", "xy", "xz", "yz", "xyz"):
             raise UserError(f"axes must be letters of 'xyz' in this order, got {self.axes!r}")
 
 

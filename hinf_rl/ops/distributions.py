@@ -132,7 +132,30 @@ def tanh_normal_entropy(key: Array, mean: Array, log_std: Array) -> Array:
     return -tanh_normal_log_prob(pre_tanh, mean, log_std)
 
 
+def held_force_sample(
+    key: Array, lead: tuple[int, ...], size: int, *, hold_steps: tuple[int, int]
+) -> tuple[Array, Array]:
+    """Draws forces as domain randomisation does, and how long each is held.
+
+    Args:
+      key: consumed.
+      lead: leading shape, for example (E,).
+      size: number of components D.
+      hold_steps: least and largest number of steps, both may be drawn.
+
+    Returns:
+      ([*lead, D] forces uniform in direction and in size within [0, 1], [*lead] int32 steps).
+    """
+    key_direction, key_size, key_time = jax.random.split(key, 3)
+    force = jax.random.normal(key_direction, (*lead, size))
+    force /= jnp.linalg.norm(force, axis=-1, keepdims=True) + 1e-8
+    force *= jax.random.uniform(key_size, (*lead, 1))
+    low, high = hold_steps
+    return force, jax.random.randint(key_time, lead, low, high + 1, dtype=jnp.int32)
+
+
 __all__ = [
+    "held_force_sample",
     "normal_entropy",
     "normal_kl",
     "normal_log_prob",

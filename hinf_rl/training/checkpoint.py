@@ -7,8 +7,7 @@ in a hidden directory that is renamed when complete, so a killed save leaves not
 like a checkpoint.
 
 A carry that lies on several devices is saved whole, so that any number of them can restore it.
-Of several processes all give their rows, and the first alone touches the disk, which the others
-need not share.
+Of several processes all give their rows, and the first alone touches the disk.
 """
 
 import contextlib

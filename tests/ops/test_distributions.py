@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hinf_rl.ops.distributions import (
+    held_force_sample,
     normal_entropy,
     normal_kl,
     normal_log_prob,
@@ -141,3 +142,23 @@ def test_tanh_sample_returns_the_action_of_its_own_u(key):
     )
     np.testing.assert_allclose(action, np.tanh(pre_tanh), rtol=1e-5)
     assert np.max(np.abs(action)) <= 1.0
+
+
+def test_held_forces_are_uniform_in_size_direction_and_time():
+    count = 20_000
+    force, steps = held_force_sample(jax.random.key(0), (count,), 3, hold_steps=(2, 5))
+    size = np.linalg.norm(force, axis=-1)
+    assert scipy.stats.kstest(size, "uniform").pvalue > 1e-3
+    # A component of a direction that is uniform on the sphere is uniform in [-1, 1].
+    for component in (np.asarray(force) / size[:, None]).T:
+        assert scipy.stats.kstest(component, "uniform", args=(-1.0, 2.0)).pvalue > 1e-3
+    assert steps.dtype == jnp.int32
+    values, counts = np.unique(steps, return_counts=True)
+    np.testing.assert_array_equal(values, [2, 3, 4, 5])
+    # Standard error of a share of one quarter: sqrt(0.25 * 0.75 / 20000) = 0.003.
+    np.testing.assert_allclose(counts / count, 0.25, atol=0.015)
+
+
+def test_one_held_force_needs_no_leading_axis():
+    force, steps = held_force_sample(jax.random.key(1), (), 2, hold_steps=(3, 3))
+    assert force.shape == (2,) and steps == 3

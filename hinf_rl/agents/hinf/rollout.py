@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from hinf_rl.agents.hinf.config import HinfConfig, Hyperparameters
 from hinf_rl.agents.hinf.players import GaussianPolicy, Player, PlayerState
 from hinf_rl.envs.batch import BatchEnv, BatchState
+from hinf_rl.ops.distributions import held_force_sample
 from hinf_rl.ops.hinf import disturbance_intensity, force_schedule, radial_clip
 from hinf_rl.ops.normalize import NormalizerState, normalizer_apply
 from hinf_rl.types import Array, PyTree
@@ -278,16 +279,14 @@ class Rollout:
         )
 
     def _draw(self, key: Array) -> tuple[Array, Array]:
-        """Random forces [E, D], uniform in direction and in size within [0, 1], and their steps."""
-        key_direction, key_size, key_time = jax.random.split(key, 3)
-        envs, size = self._config.num_envs, self._env.spec.disturbance.size
-        force = jax.random.normal(key_direction, (envs, size))
-        force /= jnp.linalg.norm(force, axis=-1, keepdims=True) + 1e-8
-        force *= jax.random.uniform(key_size, (envs, 1))
-        low, high = (
-            max(1, round(time / self._env.spec.dt_s)) for time in self._config.disturbance.hold_s
+        """Random forces [E, D] in units of the bound, and their steps [E]."""
+        dt_s, (low_s, high_s) = self._env.spec.dt_s, self._config.disturbance.hold_s
+        return held_force_sample(
+            key,
+            (self._config.num_envs,),
+            self._env.spec.disturbance.size,
+            hold_steps=(max(1, round(low_s / dt_s)), max(1, round(high_s / dt_s))),
         )
-        return force, jax.random.randint(key_time, (envs,), low, high + 1, dtype=jnp.int32)
 
 
 def _finite_or_zero(x: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
 from hinf_rl.types import Array
@@ -37,7 +38,10 @@ class PhysicsState(NamedTuple):
 
 
 class Physics(Protocol):
-    """Steps one instance of a MuJoCo model as a pure function; `vmap` makes it many."""
+    """Steps one instance of a MuJoCo model as a pure function; `vmap` makes it many.
+
+    What simulates inherits from it, and brings `step`.
+    """
 
     model: Any
     """The compiled `mujoco.MjModel` with nominal values."""
@@ -46,11 +50,19 @@ class Physics(Protocol):
 
     def nominal_parameters(self) -> np.ndarray:
         """Returns the model's own values of `fields`, [num_parameters] float32."""
-        ...
+        values = [
+            getattr(self.model, name).reshape(-1)[list(indices)] for name, indices in self.fields
+        ]
+        return np.concatenate(values, dtype=np.float32) if values else np.zeros(0, np.float32)
 
     def initial_state(self, qpos: Array, qvel: Array) -> PhysicsState:
         """Starts from positions [nq] and velocities [nv]; needs no simulation."""
-        ...
+        return PhysicsState(
+            qpos=qpos,
+            qvel=qvel,
+            warmstart=jnp.zeros(self.model.nv, jnp.float32),
+            nonfinite=jnp.zeros((), jnp.float32),
+        )
 
     def step(
         self,
@@ -72,6 +84,10 @@ class Physics(Protocol):
 
         Returns:
           The state after the last substep. Works under `vmap`, nested too.
+
+        Raises:
+          UserError: `num_substeps` is below 1.
+          AssertionError: an input has another shape.
         """
         ...
 

@@ -4,11 +4,10 @@
 # pyright: reportAttributeAccessIssue=false
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import chex
 import mujoco
-import numpy as np
 
 from hinf_rl.envs.physics.api import ModelField
 from hinf_rl.errors import UserError
@@ -89,10 +88,4 @@ def check_step(
     chex.assert_shape(parameters, (num_parameters,))
 
 
-def nominal_values(model: mujoco.MjModel, fields: Sequence[ModelField]) -> np.ndarray:
-    """Returns the model's own values of `fields`, in their order, float32."""
-    values = [getattr(model, name).reshape(-1)[list(indices)] for name, indices in fields]
-    return np.concatenate(values, dtype=np.float32) if values else np.zeros(0, np.float32)
-
-
-__all__ = ["body_id", "check_field", "check_state", "check_step", "nominal_values"]
+__all__ = ["body_id", "check_field", "check_state", "check_step"]

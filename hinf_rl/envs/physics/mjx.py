@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 
 from hinf_rl.envs.physics import checks
-from hinf_rl.envs.physics.api import ModelField, PhysicsState
+from hinf_rl.envs.physics.api import ModelField, Physics, PhysicsState
 from hinf_rl.envs.physics.constants import INERTIAL, derived_constants
 from hinf_rl.envs.physics.settings import MjxSettings
 from hinf_rl.errors import UserError
@@ -30,7 +30,7 @@ from hinf_rl.types import Array
 _MAX_VALUE = 1e10
 
 
-class MjxPhysics:
+class MjxPhysics(Physics):
     """Steps one instance of a MuJoCo model in JAX; `vmap` and `jit` do the rest.
 
     Args:
@@ -71,19 +71,6 @@ class MjxPhysics:
         self._moves_mass = any(field.name in INERTIAL for field in self.fields)
         self._rest = _put(self._mjx, model, MjxSettings()) if self._moves_mass else None
 
-    def nominal_parameters(self) -> np.ndarray:
-        """Returns the model's own values of `fields`, [num_parameters] float32."""
-        return checks.nominal_values(self.model, self.fields)
-
-    def initial_state(self, qpos: Array, qvel: Array) -> PhysicsState:
-        """Starts from positions [nq] and velocities [nv]; needs no simulation."""
-        return PhysicsState(
-            qpos=qpos,
-            qvel=qvel,
-            warmstart=jnp.zeros(self.model.nv, jnp.float32),
-            nonfinite=jnp.zeros((), jnp.float32),
-        )
-
     def step(
         self,
         state: PhysicsState,
@@ -92,23 +79,10 @@ class MjxPhysics:
         parameters: Array,
         num_substeps: int,
     ) -> PhysicsState:
-        """Advances `num_substeps` of the model's timestep.
+        """Advances the model, see `Physics.step`.
 
-        Args:
-          state: the state to advance.
-          ctrl: [nu] held for all substeps, or [num_substeps, nu], one row for each.
-          force: [6] force (N) then torque (Nm) on `force_body` in the world frame, held for
-            all substeps.
-          parameters: [num_parameters] values of `fields`.
-          num_substeps: physics steps, >= 1.
-
-        Returns:
-          The state after the last substep. An instance that diverged, or got an input that is
-          not finite, is back at the model's reference pose, at rest, with `nonfinite` set.
-
-        Raises:
-          UserError: `num_substeps` is below 1.
-          AssertionError: an input has another shape.
+        An instance that diverged, or got an input that is not finite, is back at the model's
+        reference pose, at rest, with `nonfinite` set.
         """
         checks.check_step(
             self.model,

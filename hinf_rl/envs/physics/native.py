@@ -23,7 +23,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import MODEL_FIELDS, Batch
 
 from hinf_rl.envs.physics import checks
-from hinf_rl.envs.physics.api import ModelField, PhysicsState
+from hinf_rl.envs.physics.api import ModelField, Physics, PhysicsState
 from hinf_rl.types import Array
 
 # Batches of different sizes that one physics keeps; training and evaluation need a few.
@@ -32,7 +32,7 @@ _MAX_BATCHES = 8
 _ENGINE = threading.Lock()
 
 
-class NativePhysics:
+class NativePhysics(Physics):
     """Steps many instances of one MuJoCo model on the CPU's threads.
 
     Args:
@@ -66,19 +66,6 @@ class NativePhysics:
             checks.check_field(model, field, known)
         self._batches: OrderedDict[int, _HostBatch] = OrderedDict()
 
-    def nominal_parameters(self) -> np.ndarray:
-        """Returns the model's own values of `fields`, [num_parameters] float32."""
-        return checks.nominal_values(self.model, self.fields)
-
-    def initial_state(self, qpos: Array, qvel: Array) -> PhysicsState:
-        """Starts from positions [nq] and velocities [nv]; needs no simulation."""
-        return PhysicsState(
-            qpos=qpos,
-            qvel=qvel,
-            warmstart=jnp.zeros(self.model.nv, jnp.float32),
-            nonfinite=jnp.zeros((), jnp.float32),
-        )
-
     def step(
         self,
         state: PhysicsState,
@@ -87,24 +74,7 @@ class NativePhysics:
         parameters: Array,
         num_substeps: int,
     ) -> PhysicsState:
-        """Advances `num_substeps` of the model's timestep.
-
-        Args:
-          state: the state to advance.
-          ctrl: [nu] held for all substeps, or [num_substeps, nu], one row for each.
-          force: [6] force (N) then torque (Nm) on `force_body` in the world frame, held for
-            all substeps.
-          parameters: [num_parameters] values of `fields`.
-          num_substeps: physics steps, >= 1.
-
-        Returns:
-          The state after the last substep. Works under `vmap`, nested too: leading axes are
-          flattened into one batch.
-
-        Raises:
-          UserError: `num_substeps` is below 1.
-          AssertionError: an input has another shape.
-        """
+        """Advances the model, see `Physics.step`; leading axes are flattened into one batch."""
         checks.check_step(
             self.model,
             ctrl,
