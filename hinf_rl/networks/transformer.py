@@ -129,6 +129,22 @@ def _attend(queries: Array, keys: Array, values: Array, allowed: Array) -> Array
     return mixed.reshape(batch, length, -1)
 
 
+class _RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) times a learned scale, in float32. Source: Zhang & Sennrich 2019.
+
+    Flax's own asks for implicit promotion where x is bfloat16.
+    """
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        wide = x.astype(jnp.float32)
+        normed = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        return (normed * scale.astype(jnp.float32)[None, None]).astype(x.dtype)
+
+
 class _Attention(nn.Module):
     """Grouped-query attention over the slots of this call, or of a cache."""
 
@@ -286,8 +302,8 @@ def _residual_dense(config: TransformerConfig, width: int, name: str) -> nn.Dens
     return nn.Dense(width, use_bias=False, dtype=config.compute_dtype, kernel_init=init, name=name)
 
 
-def _norm(config: TransformerConfig, name: str | None) -> nn.RMSNorm:
-    return nn.RMSNorm(epsilon=config.norm_eps, dtype=config.compute_dtype, name=name)
+def _norm(config: TransformerConfig, name: str | None) -> _RMSNorm:
+    return _RMSNorm(config.norm_eps, name=name)
 
 
 def _positions(valid: Array, past: Array | None) -> Array:
