@@ -229,8 +229,8 @@ def test_greedy_takes_the_likeliest_token_of_single_passes(prompt):
 @pytest.mark.parametrize("top_p", [1e-6, 0.5, 0.9, 1.0])
 def test_the_kept_tokens_are_numpys(temperature, top_k, top_p):
     generator = np.random.default_rng(0)
-    # Halves make ties.
-    logits = np.round(2.0 * generator.normal(0.0, 2.0, (40, 7))).astype(np.float32) / 2.0
+    # Halves make ties; adding 0 makes -0, which sorts below 0, a tie as well.
+    logits = np.round(2.0 * generator.normal(0.0, 2.0, (40, 7))).astype(np.float32) / 2.0 + 0.0
     settings = SamplingConfig(
         max_new_tokens=1, stop_ids=(), temperature=temperature, top_k=top_k, top_p=top_p
     )
