@@ -101,7 +101,8 @@ def _optional_integer(source: Mapping[str, Any], name: str) -> int | None:
 
 def _number(source: Mapping[str, Any], name: str) -> float:
     value = source.get(name)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    is_bool = isinstance(value, bool)  # which is an int to Python
+    if not isinstance(value, int | float) or is_bool or not math.isfinite(value):
         raise UserError(f"config.json needs {name} as a number, got {value!r}")
     return float(value)
 

@@ -144,7 +144,9 @@ def sample(
     start = _Carry(prompts[:, -1], valid[:, -1], jnp.zeros(len(prompts), jnp.bool_), cache)
     steps = jnp.arange(settings.max_new_tokens, dtype=jnp.int32)
     end, columns = jax.lax.scan(body, start, steps)
-    return Samples(*(jnp.swapaxes(column, 0, 1) for column in columns), end.done)
+    tokens, mask, *floats = (jnp.swapaxes(column, 0, 1) for column in columns)
+    log_probs, sampling_log_probs, values = floats
+    return Samples(tokens, mask, log_probs, sampling_log_probs, values, end.done)
 
 
 def filter_logits(logits: Array, settings: SamplingConfig) -> Array:
