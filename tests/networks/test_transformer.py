@@ -16,7 +16,7 @@ CONFIGS = {
     "rope": TransformerConfig(
         **SIZES, num_kv_heads=2, head_dim=6, qkv_bias=True, tie_embeddings=False
     ),
-    "learned": TransformerConfig(**SIZES, positions="learned"),
+    "learned": TransformerConfig(**SIZES, positions="learned", num_layers=1),
 }
 TEXT = [3, 1, 4, 1, 5]
 
@@ -36,13 +36,10 @@ def variables_of(name):
     """Random ones, large enough that positions and biases matter."""
     tokens = jnp.zeros((1, 1), jnp.int32)
     variables = jax.jit(Transformer(CONFIGS[name]).init)(jax.random.key(1), tokens)
-    leaves, treedef = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    moved = [
-        leaf + 0.3 * jax.random.normal(key, leaf.shape)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(treedef, moved)
+    generator = np.random.default_rng(2)
+    return jax.tree.map(
+        lambda leaf: leaf + generator.normal(0.0, 0.3, leaf.shape).astype(np.float32), variables
+    )
 
 
 def padded(places, pad=0):
