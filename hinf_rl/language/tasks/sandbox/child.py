@@ -105,7 +105,7 @@ def _renew_streams() -> None:
         (2, "stderr", "backslashreplace"),
     ):
         mode = "r" if handle == 0 else "w"
-        stream = open(handle, mode, encoding="utf-8", errors=errors, closefd=False)
+        stream = os.fdopen(handle, mode, encoding="utf-8", errors=errors, closefd=False)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -40,7 +40,7 @@ _SYS_CAPSET, _SYS_PIVOT_ROOT = {"x86_64": (126, 155), "aarch64": (91, 41)}.get(
 _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 
 _FIRST_USER = 2_000_000_000
-"""Users from here on exist on no machine; each run gets one, so that limits per user are its own."""
+"""No machine has users from here on; each run gets one, so that limits per user are its own."""
 _NOBODY = 65534
 
 
