@@ -103,7 +103,7 @@ f()
 import sys
 sys.setrecursionlimit(10**9)
 x, y = (), ()
-for _ in range(500_000):
+for _ in range(100_000):
     x, y = (x,), (y,)
 print(x == y)
 """,
