@@ -1,5 +1,7 @@
 """Problems, their splits, and the programs that models learn from."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -9,11 +11,16 @@ from hinf_rl.language.tasks import ListMachine, Noise, ResultClass, StackMachine
 from hinf_rl.language.tasks.expressions import canonical, from_postfix, infix, postfix
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def verify(task, problems, programs, ids):
+    return task.verify(problems, programs, ids)
+
+
 def statuses(task, problems, programs):
     """Classes [N, M] of programs [N, M, Lc]."""
     num, per_problem, length = programs.shape
     ids = np.repeat(np.arange(num, dtype=np.int32), per_problem)
-    verdict = jax.jit(task.verify)(problems, programs.reshape(-1, length), ids)
+    verdict = verify(task, problems, programs.reshape(-1, length), ids)
     return np.asarray(verdict.status).reshape(num, per_problem)
 
 

@@ -4,6 +4,7 @@ Every attack runs once per mode, side by side; each test then reads what became 
 attackers say on standard output what they managed, so silence or an error is the good ending.
 """
 
+import dataclasses
 import errno
 import json
 import os
@@ -22,7 +23,7 @@ from hinf_rl.language.tasks.sandbox import Call, Ending, Job, Limits, Sandbox
 SECRET = "a-secret-of-the-parent"
 SHORT = Limits(
     cpu_s=0.4,
-    wall_s=1.5,
+    wall_s=8.0,  # on a busy machine the CPU limit shall come first
     memory_bytes=256 * 2**20,
     output_bytes=64 * 2**10,
     file_bytes=256 * 2**10,
@@ -73,7 +74,6 @@ while True:
     except BaseException:
         pass
 """,
-    "sleeper": "import time\nprint('good night', flush=True)\ntime.sleep(1000)",
     "output_flood": "while True:\n    print('x' * 1000)",
     "one_large_output": "print('x' * 12_000_000)",
     "stderr_flood": "import sys\nsys.stderr.write('e' * 3_000_000)\nprint('done')",
@@ -257,6 +257,7 @@ while frame:
 """,
 }
 OUTSIDE = "keep me"
+BRIEF = dataclasses.replace(SHORT, wall_s=0.7)
 
 
 class Run:
@@ -334,7 +335,6 @@ REFUSALS = {
         ("endless_loop", Ending.CPU_LIMIT),
         ("endless_big_number", Ending.CPU_LIMIT),
         ("deaf_loop", Ending.CPU_LIMIT),
-        ("sleeper", Ending.WALL_LIMIT),
         ("output_flood", Ending.OUTPUT_LIMIT),
         ("one_large_output", Ending.OUTPUT_LIMIT),
         ("stderr_flood", Ending.FINISHED),
@@ -381,7 +381,6 @@ def test_reasons_say_what_happened(run):
     assert reasons["surrogate"].startswith("UnicodeEncodeError")
     assert reasons["exit_with_text"] == "I give up"
     assert reasons["deep_recursion"].startswith("RecursionError")
-    assert reasons["sleeper"] == "wall limit"
 
 
 def test_what_honest_programs_need_works(run):
@@ -389,7 +388,6 @@ def test_what_honest_programs_need_works(run):
     assert output["read_stdin_twice"] == "10 ''\n"
     assert output["idiom_of_threads"] == "499500\n"
     assert output["stderr_flood"] == "done\n"
-    assert output["sleeper"] == "good night\n"
     assert output["close_stream"] == output["close_stdout"] == "before\n"
     assert output["exit_early"] == output["exit_at_once"] == ""
     assert output["no_builtins"] == "still here\n"
@@ -517,7 +515,7 @@ time.sleep(0.2)
 
 
 def test_a_fork_bomb_is_held_by_the_count_of_processes_where_no_filter_is():
-    lax = Sandbox(limits=SHORT, required=frozenset(), without=frozenset({"seccomp"}))
+    lax = Sandbox(limits=BRIEF, required=frozenset(), without=frozenset({"seccomp"}))
     capabilities = lax.capabilities()
     if not capabilities.bounds_threads or "process_namespace" not in capabilities.active:
         pytest.skip("no user of its own here")
@@ -534,6 +532,14 @@ while True:
     execution = lax.run(Job(program))
     assert execution.ending in (Ending.CPU_LIMIT, Ending.WALL_LIMIT)
     assert 1 <= len(execution.stdout.split()) <= SHORT.threads
+
+
+def test_a_sleeper_is_woken_by_the_wall_clock(sandbox):
+    program = "import time\nprint('good night', flush=True)\ntime.sleep(1000)"
+    execution = dataclasses.replace(sandbox, limits=BRIEF).run(Job(program))
+    assert execution.ending == Ending.WALL_LIMIT and execution.reason == "wall limit"
+    assert execution.stdout == "good night\n"
+    assert BRIEF.wall_s <= execution.wall_s < BRIEF.wall_s + 1.0
 
 
 def test_calls_return_values_by_json(sandbox):
