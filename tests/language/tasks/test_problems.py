@@ -72,6 +72,17 @@ def test_problems_depend_on_the_seed_only(task, problem_sets):
     assert not np.array_equal(other_seed.prompts, problem_sets[0].prompts)
 
 
+def test_asking_for_more_problems_than_there_are_ends_with_their_number():
+    class Sums(StackMachine):
+        def draw_expression(self, generator):
+            return ("+", *((str(name),) for name in generator.choice(["a", "b", "1"], 2)))
+
+    # a + a, a + b, a + 1, b + b, b + 1; 1 + 1 has one output only.
+    assert len(Sums().problems(0, (5,))[0].prompts) == 5
+    with pytest.raises(UserError, match="no more than 5 that differ"):
+        Sums().problems(0, (4, 2))
+
+
 def test_human_programs_are_correct_and_distinct_while_they_can_be(task, problem_sets):
     problems = problem_sets[0]
     programs = task.human_programs(problems, 5, 4)
