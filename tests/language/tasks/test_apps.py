@@ -142,8 +142,8 @@ for folder, _, files in os.walk('/tmp'):
     found += files
 print(len(found) > 100, ANSWER in ''.join(found))
 """
-    # Put together at run time, or the program would find itself.
-    program = program.replace("ANSWER", f"({answer[:5]!r} + {answer[5:]!r})")
+    # Turned round at run time, or the program would find itself.
+    program = program.replace("ANSWER", f"''.join(reversed({answer[::-1]!r}))")
     (result,) = grade([Submission(problem, program)], sandbox)
     assert result.stdout == "True False\n", result
 
