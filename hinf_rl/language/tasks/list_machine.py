@@ -84,67 +84,65 @@ def _step(
 ) -> tuple[Array, Array]:
     """One token; the stack's top is its first row."""
     stack, is_error = carry
-    top, below = stack[0], stack[1]
-    empty = jnp.zeros_like(stack[:1])
-    joined, is_full = _concatenate(below, top)
-    unary = {
-        "rev": _reverse(top),
-        "sort": _sort(top),
-        "tail": _tail(top),
-        "inc": _masked(top[0], top[1:] + 1),
-        "dbl": _masked(top[0], 2 * top[1:]),
-        "sums": _masked(top[0], jnp.cumsum(top[1:])),
+    is_now = {symbol: token == code for symbol, code in codes.items()}
+    result, is_failure = _apply(is_now, stack[0], stack[1])
+    is_leaf = is_now["x"] | is_now["y"]
+    is_binary = is_now["add"] | is_now["cat"]
+    is_unary = (token >= codes["rev"]) & (token <= codes["sums"])
+    pushed = jnp.concatenate([jnp.where(is_now["x"], *variables)[None], stack[:-1]])
+    changed = jnp.concatenate([result[None], stack[1:]])
+    popped = jnp.concatenate([result[None], stack[2:], jnp.zeros_like(stack[:1])])
+    stack = jnp.where(is_leaf, pushed, stack)
+    stack = jnp.where(is_unary, changed, stack)
+    return jnp.where(is_binary, popped, stack), is_error | is_failure
+
+
+def _apply(is_now: dict[str, Array], top: Array, below: Array) -> tuple[Array, Array]:
+    """The list that the current symbol makes of the two topmost, and whether it fails.
+
+    Every symbol changes the items of the top list, moves them to other places, or both; so one
+    movement serves all, and places are compared rather than looked up, which vectorises.
+    """
+    length, items = top[0], top[1:]
+    position = jnp.arange(LIST_CAPACITY, dtype=jnp.int32)
+    is_item = position < length
+    # Axis 0 is the item that asks, axis 1 the one that it looks at.
+    is_before = position[None, :] < position[:, None]
+    is_less = (items[None, :] < items[:, None]) | ((items[None, :] == items[:, None]) & is_before)
+    rank = jnp.sum(is_less & is_item[None, :], axis=1, dtype=jnp.int32)
+    is_up_to = position[None, :] <= position[:, None]
+    sums = jnp.sum(jnp.where(is_up_to, items[None, :], 0), axis=1, dtype=jnp.int32)
+
+    values = _choose(
+        is_now, {"inc": items + 1, "dbl": 2 * items, "sums": sums, "add": items + below[1:]}, items
+    )
+    places = {
+        "rev": length - 1 - position,
+        "sort": rank,
+        "tail": position - 1,
+        "cat": below[0] + position,
     }
-    binary = {
-        "add": _masked(jnp.minimum(below[0], top[0]), below[1:] + top[1:]),
-        "cat": joined,
+    place = jnp.where(is_item, _choose(is_now, places, position), LIST_CAPACITY)
+    lengths = {
+        "tail": jnp.maximum(length - 1, 0),
+        "add": jnp.minimum(length, below[0]),
+        "cat": jnp.minimum(below[0] + length, LIST_CAPACITY),
     }
-    result = stack
-    for symbol, value in zip(_VARIABLES, variables, strict=True):
-        pushed = jnp.concatenate([value[None], stack[:-1]])
-        result = jnp.where(token == codes[symbol], pushed, result)
-    for symbol, value in unary.items():
-        changed = jnp.concatenate([value[None], stack[1:]])
-        result = jnp.where(token == codes[symbol], changed, result)
-    for symbol, value in binary.items():
-        popped = jnp.concatenate([value[None], stack[2:], empty])
-        result = jnp.where(token == codes[symbol], popped, result)
-    is_error |= (token == codes["tail"]) & (top[0] == 0)
-    is_error |= (token == codes["cat"]) & is_full
-    return result, is_error
+    new_length = _choose(is_now, lengths, length)
+    arrives = place[None, :] == position[:, None]
+    moved = jnp.sum(jnp.where(arrives, values[None, :], 0), axis=1, dtype=jnp.int32)
+    moved = jnp.where(is_now["cat"] & (position < below[0]), below[1:], moved)
+    # What lies behind the end is 0, so that equal lists are equal arrays.
+    packed = jnp.concatenate([new_length[None], jnp.where(position < new_length, moved, 0)])
+    is_failure = is_now["tail"] & (length == 0)
+    return packed, is_failure | (is_now["cat"] & (below[0] + length > LIST_CAPACITY))
 
 
-def _masked(length: Array, items: Array) -> Array:
-    """Packs a list; what lies behind its end becomes 0, so that equal lists are equal arrays."""
-    return jnp.concatenate([length[None], jnp.where(_positions() < length, items, 0)])
-
-
-def _positions() -> Array:
-    return jnp.arange(LIST_CAPACITY, dtype=jnp.int32)
-
-
-def _reverse(packed: Array) -> Array:
-    source = jnp.clip(packed[0] - 1 - _positions(), 0, LIST_CAPACITY - 1)
-    return _masked(packed[0], packed[1:][source])
-
-
-def _sort(packed: Array) -> Array:
-    largest = jnp.iinfo(jnp.int32).max
-    items = jnp.where(_positions() < packed[0], packed[1:], largest)
-    return _masked(packed[0], jnp.sort(items))
-
-
-def _tail(packed: Array) -> Array:
-    return _masked(jnp.maximum(packed[0] - 1, 0), jnp.roll(packed[1:], -1))
-
-
-def _concatenate(first: Array, second: Array) -> tuple[Array, Array]:
-    """The joined list, cut to the capacity, and whether it had to be cut."""
-    length = first[0] + second[0]
-    source = jnp.clip(_positions() - first[0], 0, LIST_CAPACITY - 1)
-    items = jnp.where(_positions() < first[0], first[1:], second[1:][source])
-    is_full = length > LIST_CAPACITY
-    return _masked(jnp.minimum(length, LIST_CAPACITY), items), is_full
+def _choose(is_now: dict[str, Array], options: dict[str, Array], otherwise: Array) -> Array:
+    """The option of the current symbol, `otherwise` where it has none."""
+    for symbol, value in options.items():
+        otherwise = jnp.where(is_now[symbol], value, otherwise)
+    return otherwise
 
 
 __all__ = ["LIST_CAPACITY", "ListMachine"]

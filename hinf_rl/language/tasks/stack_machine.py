@@ -86,13 +86,17 @@ def _step(
         "*": left * right,
         "/": jnp.floor_divide(left, jnp.where(is_zero, 1, right)),
     }
-    pushed = jnp.concatenate([operand[None], stack[:-1]])
-    result = stack
+    is_operator = jnp.zeros((), bool)
+    result = left
     for symbol, value in results.items():
-        popped = jnp.concatenate([value[None], stack[2:], jnp.zeros(1, jnp.int32)])
-        result = jnp.where(token == codes[symbol], popped, result)
+        is_this = token == codes[symbol]
+        is_operator |= is_this
+        result = jnp.where(is_this, value, result)
+    pushed = jnp.concatenate([operand[None], stack[:-1]])
+    popped = jnp.concatenate([result[None], stack[2:], jnp.zeros(1, jnp.int32)])
+    stack = jnp.where(is_leaf, pushed, jnp.where(is_operator, popped, stack))
     is_error |= (token == codes["/"]) & is_zero
-    return jnp.where(is_leaf, pushed, result), is_error
+    return stack, is_error
 
 
 __all__ = ["StackMachine"]

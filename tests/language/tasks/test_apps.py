@@ -56,7 +56,7 @@ def write(tmp_path):
     return make
 
 
-def tests_of(**fields):
+def io_fields(**fields):
     return json.dumps({"inputs": ["1"], "outputs": ["1"]} | fields)
 
 
@@ -129,7 +129,7 @@ def test_classes_and_reasons(sandbox):
 
 def test_the_answer_is_nowhere_to_be_found(sandbox, write):
     answer = "the-hidden-answer"
-    problem = load_problem(write(input_output__json=tests_of(outputs=[answer])))
+    problem = load_problem(write(input_output__json=io_fields(outputs=[answer])))
     program = """
 import gc, os, sys
 found = []
@@ -193,14 +193,14 @@ def test_values_are_compared_by_json(value, expected, is_right):
         ({"input_output__json": ""}, r"input_output\.json: not JSON"),
         ({"input_output__json": "[]"}, r"input_output\.json: must be a JSON object, got list"),
         ({"input_output__json": "{}"}, r"inputs must be a list, got nothing"),
-        ({"input_output__json": tests_of(outputs="1")}, r"outputs must be a list, got str"),
-        ({"input_output__json": tests_of(outputs=[])}, r"must be as many, got 1 and 0"),
-        ({"input_output__json": tests_of(inputs=[], outputs=[])}, r"inputs is empty"),
-        ({"input_output__json": tests_of(outputs=[1])}, r"outputs\[0\] must be text.*fn_name"),
-        ({"input_output__json": tests_of(inputs=[["1", 2]])}, r"inputs\[0\] must be text"),
-        ({"input_output__json": tests_of(fn_name="f")}, r"inputs\[0\] must be the list of arg"),
-        ({"input_output__json": tests_of(fn_name="f()")}, r"fn_name must be the name"),
-        ({"input_output__json": tests_of(fn_name=3)}, r"fn_name must be the name.*got 3"),
+        ({"input_output__json": io_fields(outputs="1")}, r"outputs must be a list, got str"),
+        ({"input_output__json": io_fields(outputs=[])}, r"must be as many, got 1 and 0"),
+        ({"input_output__json": io_fields(inputs=[], outputs=[])}, r"inputs is empty"),
+        ({"input_output__json": io_fields(outputs=[1])}, r"outputs\[0\] must be text.*fn_name"),
+        ({"input_output__json": io_fields(inputs=[["1", 2]])}, r"inputs\[0\] must be text"),
+        ({"input_output__json": io_fields(fn_name="f")}, r"inputs\[0\] must be the list of arg"),
+        ({"input_output__json": io_fields(fn_name="f()")}, r"fn_name must be the name"),
+        ({"input_output__json": io_fields(fn_name=3)}, r"fn_name must be the name.*got 3"),
         ({"solutions__json": "3"}, r"solutions\.json: must be a list of programs"),
         ({"solutions__json": '["ok", 3]'}, r"solutions\.json: must be a list of programs"),
         ({"solutions__json": b"\xff\xfe"}, r"solutions\.json: not UTF-8 at byte 0"),
