@@ -189,7 +189,7 @@ def test_exact_reward_at_the_fixed_point_is_the_reward_of_the_tests():
 
 
 def test_padding_may_hold_anything():
-    logits, reference, value, tokens, mask = sequences(17)
+    _, _, value, _, mask = sequences(17)
     dirty = jnp.where(mask, value, jnp.nan)
     for function in (
         lambda v: bellman_target(terminal_rewards(v[:, 0], mask), v, mask, GAMMA),
