@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import serialization
-from hinf_rl.language.tasks import ProblemSet
 
 from hinf_rl.agents.bcoder import Material
 from hinf_rl.agents.bcoder.evaluate import Candidates, sampler_report
+from hinf_rl.language.tasks import ProblemSet
 from hinf_rl.program_report import CANDIDATES, Evaluator
 from hinf_rl.program_tasks import (
     ProblemData,
