@@ -1,0 +1,1 @@
+"""Token side: speed of cached sampling, and imported checkpoints against their own package."""
