@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hinf_rl.language.tasks.apps import AppsProblem, load_problems
 
 from experiments.b_coder import toy_python
 from hinf_rl.agents.bcoder import (
@@ -44,7 +43,9 @@ from hinf_rl.agents.bcoder.evaluate import (
 )
 from hinf_rl.language.checkpoint_import import load_checkpoint
 from hinf_rl.language.generation import SamplingConfig
-from hinf_rl.language.tasks.sandbox import Sandbox, grade
+from hinf_rl.language.tasks.apps import AppsProblem, load_problems
+from hinf_rl.language.tasks.grading import Submission, grade
+from hinf_rl.language.tasks.sandbox import Sandbox
 from hinf_rl.language.tokenizer import left_pad, right_pad
 from hinf_rl.networks.transformer import Transformer
 from hinf_rl.networks.transformer_config import TransformerConfig
@@ -55,7 +56,7 @@ from hinf_rl.types import Array, PyTree
 
 RESULTS = Path(__file__).parent / "results" / "python_path.json"
 PROGRAM_LENGTH = 56
-SAMPLES, CANDIDATES, WORKERS = 8, 8, 2
+SAMPLES, CANDIDATES = 8, 8
 TRAINED, UNSEEN = 32, 16
 AGENT = BCoderConfig(iterations=150, value_fraction=0.4, batch_size=32)
 
@@ -119,8 +120,11 @@ class Exercises:
         """[B] rewards; a program without an end token does not compile, whatever it says."""
         is_ended = np.any(np.asarray(tokens) == self._tokenizer.eos_id, axis=-1)
         texts = [self._tokenizer.decode(row) for row in np.asarray(tokens).tolist()]
-        pairs = [(self.problems[int(p)], text) for p, text in zip(problem, texts, strict=True)]
-        grades = grade(pairs, Sandbox(), num_workers=WORKERS)
+        submissions = [
+            Submission(self.problems[int(index)], text)
+            for index, text in zip(problem, texts, strict=True)
+        ]
+        grades = grade(submissions, Sandbox())
         rewards = np.float32([one.reward for one in grades])
         return np.where(is_ended, rewards, np.float32(-1.0))
 

@@ -52,7 +52,7 @@ class ResidualValueHead(nn.Module):
         """Applies both heads to [..., D] and subtracts."""
         head = ValueHead(self.hidden, self.init_scale, name="head")
         value = head(hidden)
-        reference = self.variable("reference", "head", lambda: head.variables["params"])
+        reference = self.variable("reference", "twin", lambda: head.variables["params"])
         frozen = jax.lax.stop_gradient(reference.value)
         twin = ValueHead(self.hidden, self.init_scale, parent=None)
         return value - twin.apply({"params": frozen}, hidden)
