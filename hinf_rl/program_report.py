@@ -106,7 +106,7 @@ def evaluate(run_path: Path | str) -> Path:
     config, _, carry = load_run(run_path)
     members = [carry] if config.seeds == 1 else [select_seed(carry, i) for i in range(config.seeds)]
     evaluated = [evaluate_carry(config.env, config.agent, member) for member in members]
-    folder = RunDirectory(run_path).path / "report"
+    folder = RunDirectory(run_path).report
     folder.mkdir(exist_ok=True)
     results = {
         "task": config.task,

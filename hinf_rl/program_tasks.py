@@ -56,7 +56,7 @@ class ProgramConfig:
     checkpoint_problems: int = 5000
     noisy_per_problem: int = 8
     pretrain_steps: int = 2500
-    pretrain_batch_size: int = 128
+    pretrain_batch_size: int = 64
     pretrain_learning_rate: float = 2e-3
     train_problems: int = 200
     samples_per_problem: int = 24
@@ -73,8 +73,9 @@ class ProgramConfig:
             raise unknown_name("machine", self.machine, MACHINES)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type in ("int", int) and field.name != "problem_seed" and value < 1:
-                raise UserError(f"{field.name} must be at least 1, got {value}")
+            least = 0 if field.name == "problem_seed" else 1
+            if field.type is int and value < least:
+                raise UserError(f"{field.name} must be at least {least}, got {value}")
         if not 0.0 < self.pretrain_learning_rate < float("inf"):
             raise UserError(
                 f"pretrain_learning_rate must be positive, got {self.pretrain_learning_rate}"

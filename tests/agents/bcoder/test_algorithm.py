@@ -166,7 +166,7 @@ def test_stage_one_finds_the_value_that_makes_q_consistent(source, key):
 
 def test_sft_is_cross_entropy_and_learns_the_human_programs(source, key):
     config = apply_algorithm(
-        BCoderConfig(iterations=60, batch_size=8, learning_rate=1e-2, value_fraction=0.0), "sft"
+        BCoderConfig(iterations=120, batch_size=8, learning_rate=1e-2, value_fraction=0.0), "sft"
     )
     algorithm = make(config, source)
     first = jax.jit(algorithm.init)(key)
@@ -178,7 +178,7 @@ def test_sft_is_cross_entropy_and_learns_the_human_programs(source, key):
     picked = jnp.take_along_axis(log_probs, batch.programs.tokens[:4, :, None], -1)[..., 0]
     mask = batch.programs.mask[:4]
     assert is_human.tolist() == [True] * 4 + [False] * 4
-    carry, metrics = run(algorithm, first, 60)
+    carry, metrics = run(algorithm, first, 120)
     expected = -jnp.sum(jnp.where(mask, picked, 0.0)) / jnp.sum(mask)
     np.testing.assert_allclose(metrics["loss/cross_entropy"][0], expected, rtol=1e-5)
     assert metrics["loss/cross_entropy"][-1] < 0.2 < metrics["loss/cross_entropy"][0]

@@ -42,6 +42,7 @@ AGENT = BCoderConfig(iterations=4, value_fraction=0.5, batch_size=8)
     [
         ({"machine": "stack_machin"}, "did you mean 'stack_machine'"),
         ({"train_problems": 0}, "train_problems"),
+        ({"problem_seed": -1}, "problem_seed"),
         ({"pretrain_learning_rate": 0.0}, "pretrain_learning_rate"),
         ({"human_problems": 7}, "human_problems"),
         ({"num_heads": 3}, "num_heads"),
