@@ -39,8 +39,10 @@ class AdamW:
         self, params: PyTree, state: PyTree, gradient: PyTree, learning_rate: Numeric
     ) -> Updated:
         """One step; everything stays as it is where the gradient is not finite."""
-        is_finite = jnp.isfinite(optax.global_norm(gradient))
-        direction, moved = self._transform.update(gradient, state, params)
+        is_finite = jnp.isfinite(optax.tree.norm(gradient))
+        # optax raises a float to its int32 step count, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            direction, moved = self._transform.update(gradient, state, params)
         stepped = jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
 
         def keep(new: Array, old: Array) -> Array:
