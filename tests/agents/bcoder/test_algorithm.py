@@ -140,15 +140,15 @@ def test_both_operators_agree_at_the_start_of_stage_two_and_not_later(source, co
 def test_stage_one_finds_the_value_that_makes_q_consistent(source, key):
     # One program: V(s_T) = r - A_T, V(s_t) = gamma V(s_{t+1}) - A_t, by backward substitution.
     config = BCoderConfig(
-        iterations=401,
-        value_fraction=400 / 401,
+        iterations=1001,
+        value_fraction=1000 / 1001,
         batch_size=4,
         human_fraction=0.0,
         advantage_weight=0.0,
         cross_entropy_weight=0.0,
         alpha=0.05,
         gamma=0.9,
-        value_learning_rate=1e-2,
+        value_learning_rate=1e-3,
         weight_decay=0.0,
     )
     algorithm = make(config, source)
