@@ -5,6 +5,7 @@ python -m experiments.language.reference_parity
 """
 
 import argparse
+import copy
 import importlib.metadata
 import tempfile
 from collections.abc import Mapping
@@ -106,6 +107,7 @@ def compare(family: str, changes: Mapping[str, Any], dtype: str, parts: bool) ->
     positions = torch.tensor(np.maximum(np.cumsum(valid, axis=1) - 1, 0))
     with torch.no_grad():
         expected = model(**inputs, position_ids=positions, output_hidden_states=True)
+        wide = copy.deepcopy(model).float()(**inputs, position_ids=positions).logits
         text = model.generate(**inputs, do_sample=False, max_new_tokens=_NEW)[:, _LENGTH:]
     streams = [
         state["intermediates"][f"layers_{index}"]["__call__"][0][0]
@@ -129,6 +131,11 @@ def compare(family: str, changes: Mapping[str, Any], dtype: str, parts: bool) ->
         "error_of_hidden": error(output.hidden, expected.hidden_states[-1], valid),
         "error_of_logits": error(output.logits, expected.logits, valid),
         "tolerance": TOLERANCE[dtype],
+        # Both against the reference computed in float32: what rounding costs either side.
+        "rounding_of_logits": {
+            "ours": error(output.logits, wide, valid),
+            "reference": error(expected.logits.float(), wide, valid),
+        },
         "equal_greedy_tokens": float((np.asarray(drawn.tokens) == text.numpy()).mean()),
     }
 

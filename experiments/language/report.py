@@ -35,14 +35,15 @@ def parity_table(data: Mapping[str, Any]) -> list[str]:
     """One line per checkpoint."""
     lines = [
         "| checkpoint | files | largest error: blocks | normed hidden states | logits | held to | "
-        "equal greedy tokens | met |",
-        "|---|---|---|---|---|---|---|---|",
+        "equal greedy tokens | met | logits off float32: ours, reference |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {name} | {found['files']} | {max(found['error_of_blocks']):.1e} | "
         f"{found['error_of_hidden']:.1e} | {found['error_of_logits']:.1e} | "
         f"{found['tolerance']:.0e} | {found['equal_greedy_tokens']:.1%} | "
-        f"{'yes' if found['met'] else '**no**'} |"
+        f"{'yes' if found['met'] else '**no**'} | {found['rounding_of_logits']['ours']:.1e}, "
+        f"{found['rounding_of_logits']['reference']:.1e} |"
         for name, found in data["cases"].items()
     ]
     return lines

@@ -6,7 +6,7 @@ Prompts are left-padded, so that all of them end in the last slot; responses are
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import chex
 import flax.linen as nn
@@ -123,19 +123,17 @@ def sample(
     _check(transformer, settings, prompts, valid, keys)
     cache = init_cache(transformer.config, len(prompts), prompts.shape[1] + settings.max_new_tokens)
     if prompts.shape[1] > 1:
-        _, cache = transformer.apply(
-            variables, prompts[:, :-1], valid[:, :-1], cache, method="extend"
-        )
+        _, cache = _extend(transformer, variables, prompts[:, :-1], valid[:, :-1], cache)
 
     def body(carry: _Carry, step: Array) -> tuple[_Carry, tuple[Array, ...]]:
-        output, cache = transformer.apply(
-            variables, carry.token[:, None], carry.is_real[:, None], carry.cache, method="extend"
+        output, cache = _extend(
+            transformer, variables, carry.token[:, None], carry.is_real[:, None], carry.cache
         )
         logits, hidden = output.logits[:, 0], output.hidden[:, 0]
         token, log_prob = _draw(logits, keys, step, settings)
         value = jnp.zeros(token.shape, jnp.float32)
         if value_head is not None:
-            value = value_head.apply(value_variables, hidden)
+            value = cast(Array, value_head.apply(value_variables, hidden))
         alive = ~carry.done
         token = jnp.where(alive, token, jnp.int32(settings.pad_id))
         floats = (token_log_probs(logits, token), log_prob, value)
@@ -205,7 +203,7 @@ def teacher_force(
     # The last token of a response predicts nothing that is asked for.
     sequence = jnp.concatenate([prompts, tokens[:, :-1]], axis=1)
     is_token = jnp.concatenate([valid, mask[:, :-1]], axis=1)
-    output = transformer.apply(variables, sequence, is_token)
+    output = cast(Output, transformer.apply(variables, sequence, is_token))
     start = prompts.shape[1] - 1
     return Output(output.logits[:, start:], output.hidden[:, start:])
 
@@ -228,6 +226,13 @@ def right_align(tokens: Array, valid: Array, pad_id: int) -> tuple[Array, Array]
     moved = jnp.take_along_axis(valid, order, axis=1)
     tokens = jnp.take_along_axis(tokens, order, axis=1)
     return jnp.where(moved, tokens, jnp.int32(pad_id)), moved
+
+
+def _extend(
+    transformer: Transformer, variables: PyTree, tokens: Array, valid: Array, cache: KVCache
+) -> tuple[Output, KVCache]:
+    found = transformer.apply(variables, tokens, valid, cache, method="extend")
+    return cast(tuple[Output, KVCache], found)
 
 
 def _draw(logits: Array, keys: Array, step: Array, settings: SamplingConfig) -> tuple[Array, Array]:

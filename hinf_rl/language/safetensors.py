@@ -89,7 +89,7 @@ def _check_entry(path: Path, name: str, entry: Any) -> None:
     # bool is an int to Python.
     if any(type(count) is not int or count < 0 for count in counts):
         raise _damaged(path, f"tensor {name!r} has shape {shape} at bytes {begin} to {end}")
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise UserError(
             f"tensor {name!r} of {path} has dtype {dtype}; only {', '.join(sorted(_DTYPES))} can "
             "be read, so store it in one of them"

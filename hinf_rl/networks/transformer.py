@@ -54,14 +54,18 @@ class Output(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """What all blocks share: angles [B, T, H/2], allowed [B, T, S] and the first slot [] to write.
-
-    Without rotary positions there are no angles, without a cache no slot.
-    """
+    """What all blocks share: angles [B, T, H/2], if positions are rotary, and allowed [B, T, S]."""
 
     angles: Array | None
     allowed: Array
-    index: Array | None
+
+
+class _Past(NamedTuple):
+    """One layer of a cache, and the slot [] from which it is to be written."""
+
+    keys: Array
+    values: Array
+    index: Array
 
 
 def init_cache(config: TransformerConfig, batch_size: int, num_slots: int) -> KVCache:
@@ -129,6 +133,22 @@ def _attend(queries: Array, keys: Array, values: Array, allowed: Array) -> Array
     return mixed.reshape(batch, length, -1)
 
 
+class _RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) times a learned scale, in float32. Source: Zhang & Sennrich 2019.
+
+    Flax's own asks for implicit promotion where x is bfloat16.
+    """
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        wide = x.astype(jnp.float32)
+        normed = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        return (normed * scale.astype(jnp.float32)[None, None]).astype(x.dtype)
+
+
 class _Attention(nn.Module):
     """Grouped-query attention over the slots of this call, or of a cache."""
 
@@ -136,7 +156,7 @@ class _Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, frame: _Frame, past: tuple[Array, Array] | None
+        self, x: Array, frame: _Frame, past: _Past | None
     ) -> tuple[Array, tuple[Array, Array]]:
         config = self.config
         queries = self._project("query", x, config.num_heads)
@@ -146,9 +166,9 @@ class _Attention(nn.Module):
         keys = jnp.swapaxes(keys, 1, 2)
         values = jnp.swapaxes(self._project("value", x, config.kv_heads), 1, 2)
         if past is not None:
-            start = (0, 0, frame.index, 0)
-            keys = jax.lax.dynamic_update_slice(past[0], keys, start)
-            values = jax.lax.dynamic_update_slice(past[1], values, start)
+            start = (0, 0, past.index, 0)
+            keys = jax.lax.dynamic_update_slice(past.keys, keys, start)
+            values = jax.lax.dynamic_update_slice(past.values, values, start)
         mixed = _attend(queries, keys, values, frame.allowed)
         return _residual_dense(config, config.hidden_size, "output")(mixed), (keys, values)
 
@@ -181,7 +201,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, frame: _Frame, past: tuple[Array, Array] | None
+        self, x: Array, frame: _Frame, past: _Past | None
     ) -> tuple[Array, tuple[Array, Array]]:
         normed = _norm(self.config, "attention_norm")(x)
         mixed, present = _Attention(self.config, name="attention")(normed, frame, past)
@@ -263,10 +283,12 @@ class Transformer(nn.Module):
             x = x + self.position_embedding[positions].astype(config.compute_dtype)
         else:
             angles = positions.astype(jnp.float32)[..., None] * rope_frequencies(config)[None, None]
-        frame = _Frame(angles, allowed, None if cache is None else cache.index)
+        frame = _Frame(angles, allowed)
         present = []
         for index, layer in enumerate(self.layers):
-            past = None if cache is None else (cache.keys[index], cache.values[index])
+            past = None
+            if cache is not None:
+                past = _Past(cache.keys[index], cache.values[index], cache.index)
             x, pair = layer(x, frame, past)
             present.append(pair)
         hidden = self.final_norm(x)
@@ -286,8 +308,8 @@ def _residual_dense(config: TransformerConfig, width: int, name: str) -> nn.Dens
     return nn.Dense(width, use_bias=False, dtype=config.compute_dtype, kernel_init=init, name=name)
 
 
-def _norm(config: TransformerConfig, name: str | None) -> nn.RMSNorm:
-    return nn.RMSNorm(epsilon=config.norm_eps, dtype=config.compute_dtype, name=name)
+def _norm(config: TransformerConfig, name: str | None) -> _RMSNorm:
+    return _RMSNorm(config.norm_eps, name=name)
 
 
 def _positions(valid: Array, past: Array | None) -> Array:

@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 
 from hinf_rl.errors import UserError
 
@@ -132,9 +133,9 @@ class TransformerConfig:
         return self.hidden_size // self.num_heads if self.head_dim is None else self.head_dim
 
     @property
-    def compute_dtype(self) -> jnp.dtype:
+    def compute_dtype(self) -> np.dtype:
         """`dtype` as JAX knows it."""
-        return jnp.dtype(_DTYPES[self.dtype])
+        return np.dtype(_DTYPES[self.dtype])
 
 
 __all__ = ["RopeScaling", "TransformerConfig"]

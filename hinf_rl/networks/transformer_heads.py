@@ -1,5 +1,7 @@
 """Scalar heads that read the final hidden states of a transformer."""
 
+from typing import cast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,10 +54,10 @@ class ResidualValueHead(nn.Module):
         """Applies both heads to [..., D] and subtracts."""
         head = ValueHead(self.hidden, self.init_scale, name="head")
         value = head(hidden)
-        reference = self.variable("reference", "twin", lambda: head.variables["params"])
+        reference = self.variable("reference", "copy", lambda: head.variables["params"])
         frozen = jax.lax.stop_gradient(reference.value)
         twin = ValueHead(self.hidden, self.init_scale, parent=None)
-        return value - twin.apply({"params": frozen}, hidden)
+        return value - cast(Array, twin.apply({"params": frozen}, hidden))
 
 
 __all__ = ["ResidualValueHead", "ValueHead"]

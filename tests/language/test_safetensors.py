@@ -69,7 +69,7 @@ TWICE = b'{"x":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"x":{}}'
         (({"x": {"dtype": "F32", "shape": [2]}}, b""), "'x' lacks dtype"),
         (one_entry(data_offsets=[0]), "'x' lacks dtype"),
         (one_entry(dtype="I8"), "has dtype I8; only BF16, F16, F32"),
-        (one_entry(dtype=["F32"]), "'x' lacks dtype"),
+        (one_entry(dtype=["F32"]), r"has dtype \['F32'\]; only"),
         (one_entry(shape=[3]), r"shape \[3\] needs 12 bytes, not 8"),
         (one_entry(shape=[-2]), r"has shape \[-2\]"),
         (one_entry(shape=[2.0]), r"has shape \[2.0\]"),

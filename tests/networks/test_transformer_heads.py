@@ -38,7 +38,7 @@ def test_a_residual_head_is_exactly_zero_until_its_parameters_move(widths):
     moved = jax.tree.map(lambda x: x + 0.1, variables["params"])
     found = head.apply({**variables, "params": moved}, HIDDEN)
     expected = inner.apply({"params": moved["head"]}, HIDDEN) - inner.apply(
-        {"params": variables["reference"]["head"]}, HIDDEN
+        {"params": variables["reference"]["copy"]}, HIDDEN
     )
     assert float(jnp.abs(expected).min()) > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
