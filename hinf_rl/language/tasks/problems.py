@@ -1,5 +1,6 @@
 """Draws problems with hidden tests, so that no two are equal up to commutation."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from hinf_rl.errors import UserError
 from hinf_rl.language.tasks.api import ProblemSet
 from hinf_rl.language.tasks.expressions import Expression, canonical, infix, postfix
+from hinf_rl.types import Array
 
 if TYPE_CHECKING:
     from hinf_rl.language.tasks.postfix import PostfixTask
@@ -63,7 +65,6 @@ def pad_program(task: "PostfixTask", tokens: Sequence[int]) -> np.ndarray:
 
 
 def _draw(task: "PostfixTask", generator: np.random.Generator, total: int) -> ProblemSet:
-    execute = jax.jit(task.execute)
     seen: set[Expression] = set()
     rows: list[tuple[np.ndarray, ...]] = []
     idle = 0
@@ -71,7 +72,7 @@ def _draw(task: "PostfixTask", generator: np.random.Generator, total: int) -> Pr
         expressions = [task.draw_expression(generator) for _ in range(_CHUNK)]
         programs = np.stack([expression_program(task, tree) for tree in expressions])
         inputs = task.draw_inputs(generator, (_CHUNK, _POOL * task.num_tests))
-        outputs, is_error = (np.asarray(array) for array in execute(programs, inputs))
+        outputs, is_error = (np.asarray(array) for array in _execute(task, programs, inputs))
         before = len(rows)
         for row, expression in enumerate(expressions):
             key = canonical(task.grammar, expression)
@@ -88,6 +89,12 @@ def _draw(task: "PostfixTask", generator: np.random.Generator, total: int) -> Pr
                 f"{len(rows)} that differ; ask for fewer"
             )
     return ProblemSet(*(np.stack(column) for column in zip(*rows[:total], strict=True)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _execute(task: "PostfixTask", programs: Array, inputs: Array) -> tuple[Array, Array]:
+    """Compiled once per task, however often problems are drawn."""
+    return task.execute(programs, inputs)
 
 
 def expression_program(task: "PostfixTask", expression: Expression) -> np.ndarray:

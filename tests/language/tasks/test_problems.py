@@ -1,5 +1,7 @@
 """Problems, their splits, and the programs that models learn from."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -9,11 +11,16 @@ from hinf_rl.language.tasks import ListMachine, Noise, ResultClass, StackMachine
 from hinf_rl.language.tasks.expressions import canonical, from_postfix, infix, postfix
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def verify(task, problems, programs, ids):
+    return task.verify(problems, programs, ids)
+
+
 def statuses(task, problems, programs):
     """Classes [N, M] of programs [N, M, Lc]."""
     num, per_problem, length = programs.shape
     ids = np.repeat(np.arange(num, dtype=np.int32), per_problem)
-    verdict = jax.jit(task.verify)(problems, programs.reshape(-1, length), ids)
+    verdict = verify(task, problems, programs.reshape(-1, length), ids)
     return np.asarray(verdict.status).reshape(num, per_problem)
 
 
@@ -63,6 +70,17 @@ def test_problems_depend_on_the_seed_only(task, problem_sets):
         np.testing.assert_array_equal(one, other)
     other_seed = task.problems(1, (60,))[0]
     assert not np.array_equal(other_seed.prompts, problem_sets[0].prompts)
+
+
+def test_asking_for_more_problems_than_there_are_ends_with_their_number():
+    class Sums(StackMachine):
+        def draw_expression(self, generator):
+            return ("+", *((str(name),) for name in generator.choice(["a", "b", "1"], 2)))
+
+    # a + a, a + b, a + 1, b + b, b + 1; 1 + 1 has one output only.
+    assert len(Sums().problems(0, (5,))[0].prompts) == 5
+    with pytest.raises(UserError, match="no more than 5 that differ"):
+        Sums().problems(0, (4, 2))
 
 
 def test_human_programs_are_correct_and_distinct_while_they_can_be(task, problem_sets):

@@ -49,7 +49,12 @@ def readable_paths() -> list[str]:
     library = os.path.dirname(os.__file__)
     wanted = [library, os.path.join(sys.base_prefix, "lib"), "/usr/lib", "/usr/lib64", "/lib"]
     wanted += ["/lib64", "/etc/ld.so.cache"]
-    return [path for path in dict.fromkeys(wanted) if os.path.lexists(path)]
+    # What lies in another of these need not be named twice.
+    return [
+        path
+        for path in dict.fromkeys(wanted)
+        if os.path.lexists(path) and not any(path.startswith(other + "/") for other in wanted)
+    ]
 
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")

@@ -52,17 +52,19 @@ class _Watch:
             for key, _ in self._selector.select(_POLL_S if has_pipes else _LAST_POLL_S):
                 self._receive(key.fd, key.data)
             done, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if done == 0:
-                self.stopped = self._excess()
-                if not self.stopped:
-                    continue
+            if done != 0:
+                return status, usage
+            self.stopped = self._excess()
+            if self.stopped:
                 os.kill(self.pid, signal.SIGKILL)
-                _, status, usage = os.wait4(self.pid, 0)
-            for key in list(self._selector.get_map().values()):
-                # Without waiting for the end: a survivor may hold the pipe open.
-                while self._receive(key.fd, key.data):
-                    pass
-            return status, usage
+                return os.wait4(self.pid, 0)[1:]
+
+    def drain(self) -> None:
+        """Takes what the pipes still hold, now that nobody writes to them."""
+        for key in list(self._selector.get_map().values()):
+            while self._receive(key.fd, key.data):
+                pass
+        self.stopped = self.stopped or self._excess_output()
 
     def _receive(self, handle: int, name: str) -> bool:
         """Takes what a pipe holds; returns whether there may be more."""
@@ -82,8 +84,8 @@ class _Watch:
 
     def _excess(self) -> str:
         """The limit that the child has passed, if any."""
-        if any(len(self.received[name]) > self.limits["output_bytes"] for name in _BOUNDED):
-            return "output_limit"
+        if excess := self._excess_output():
+            return excess
         if time.monotonic() - self.start_s > self.limits["wall_s"]:
             return "wall_limit"
         with contextlib.suppress(OSError):
@@ -92,8 +94,10 @@ class _Watch:
                 return "cpu_limit"
         return ""
 
-
-_BOUNDED = ("stdout", "value")
+    def _excess_output(self) -> str:
+        bound = self.limits["output_bytes"]
+        is_over = any(len(self.received[name]) > bound for name in ("stdout", "value"))
+        return "output_limit" if is_over else ""
 
 
 def main() -> None:
@@ -119,8 +123,9 @@ def main() -> None:
     watch = _Watch(pid, readers, job["limits"])
     status, usage = watch.until_end()
     wall_s = time.monotonic() - watch.start_s
-    if measures.get("process_namespace"):
+    if measures["process_namespace"]:
         _end_survivors()
+    watch.drain()
     result = _result(watch, status)
     result |= {
         "wall_s": wall_s,

@@ -1,0 +1,1 @@
+"""How fast programs are judged: inside jit, in plain Python, in the sandbox."""
