@@ -3,17 +3,13 @@
 A package is imported only when a task of its is asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hinf_rl.agents.hinf.config import CriticConfig, DisturbanceConfig, HinfConfig, PlayerConfig
 from hinf_rl.envs.api import Env
 from hinf_rl.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from hinf_rl.tasks import Task
+from hinf_rl.workload import Task
 
 PREFIXES = {
     "brax": "a Brax environment, for example brax:inverted_pendulum (extra brax)",
@@ -48,7 +44,7 @@ def adapted_task(name: str) -> Task:
       UserError: unknown prefix or name, with the nearest one; or the package is missing.
     """
     # Whoever lists the prefixes needs no task, and the tasks ask here in their turn.
-    from hinf_rl.tasks import Task
+    from hinf_rl.tasks import ROBUST_CONTROL
 
     prefix, _, own_name = name.partition(":")
     if prefix not in PREFIXES:
@@ -67,6 +63,7 @@ def adapted_task(name: str) -> Task:
     return Task(
         name=name,
         summary=PREFIXES[prefix],
+        workload=ROBUST_CONTROL,
         env_config=config(name=own_name),
         make_env=make_env,
         agent_config=AGENT,

@@ -88,8 +88,8 @@ class Train:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """name of the task, see `hinf-rl list`"""
-    algorithm: str = "hinf"
-    """name of the algorithm, see `hinf-rl list`"""
+    algorithm: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """name of the algorithm, see `hinf-rl list`; the task's default (hinf on robots) if left out"""
     seeds: int = 1
     """how many seeds to train side by side"""
     seed: int = 0
@@ -147,8 +147,8 @@ class Sweep:
     """name of the task, see `hinf-rl list`"""
     set: _Set = ()
     """settings and their values, for example agent.gamma=0.98,0.99"""
-    algorithm: str = "hinf"
-    """name of the algorithm, see `hinf-rl list`"""
+    algorithm: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """name of the algorithm, see `hinf-rl list`; the task's default (hinf on robots) if left out"""
     seeds: int = 1
     """seeds of each combination"""
     seed: int = 0

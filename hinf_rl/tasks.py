@@ -5,15 +5,20 @@ This is the one place that knows environments and agents both.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.hinf.config import (
+    HYPERPARAMETER_PATHS,
     ConstraintConfig,
     CriticConfig,
     DisturbanceConfig,
     HinfConfig,
+    Hyperparameters,
     PlayerConfig,
+    hyperparameters,
 )
 from hinf_rl.config import with_overrides
 from hinf_rl.envs.api import Env
@@ -21,9 +26,10 @@ from hinf_rl.envs.classic import CartPole, CartPoleConfig, Pendulum, PendulumCon
 from hinf_rl.envs.legged.config import RewardConfig, VelocityConfig
 from hinf_rl.envs.lq import LQEnv
 from hinf_rl.envs.wrappers import HistoryWrapper
-from hinf_rl.errors import unknown_name
+from hinf_rl.errors import UserError, unknown_name
 from hinf_rl.ops.linear_system import SYSTEMS
 from hinf_rl.training.run_directory import RunConfig
+from hinf_rl.workload import Task, Workload
 
 ALGORITHMS = {
     "domain_randomisation": "PPO under random held forces of the same bound",
@@ -32,31 +38,6 @@ ALGORITHMS = {
     "rarl": "zero-sum adversary: the disturber is paid the lost reward, nothing bounds it",
     "unconstrained": "as hinf, without price on force and without multiplier",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
-    """A task that `hinf-rl train` knows by name.
-
-    Attributes:
-      name: what to call it.
-      summary: one line.
-      env_config: default environment settings.
-      make_env: builds the environment of one instance from such settings.
-      agent_config: recommended settings of the H-infinity algorithm.
-      total_steps: recommended environment steps of each seed.
-      log_every: iterations per line of the log; small tasks would drown in lines.
-      tags: for listing.
-    """
-
-    name: str
-    summary: str
-    env_config: Any
-    make_env: Callable[[Any], Env]
-    agent_config: HinfConfig
-    total_steps: int
-    log_every: int = 10
-    tags: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +95,49 @@ def apply_algorithm(config: HinfConfig, algorithm: str) -> HinfConfig:
     )
 
 
+def _make_algorithm(task: Task, env_config: Any, agent_config: HinfConfig) -> Algorithm:
+    from hinf_rl.agents.hinf import make
+
+    return make(agent_config, _environment(task, env_config))
+
+
+def _hyperparameters(task: Task, env_config: Any, agent_config: HinfConfig) -> Hyperparameters:
+    limit = _environment(task, env_config).spec.disturbance.limit
+    return hyperparameters(agent_config, default_limit=limit)
+
+
+def _environment(task: Task, env_config: Any) -> Env:
+    if task.make_env is None:
+        raise UserError(f"task {task.name!r} has no environment to train a disturber in")
+    return task.make_env(env_config)
+
+
+def _evaluate_protocol(run: Path, *, quick: bool, baseline: Path | None) -> Path:
+    from hinf_rl.evaluation.report import evaluate_run
+
+    return evaluate_run(run, quick=quick, baseline=baseline)
+
+
+def _render_films(run: Path) -> None:
+    from hinf_rl.evaluation.report import render_run
+
+    render_run(run)
+
+
+ROBUST_CONTROL = Workload(
+    name="robust control",
+    algorithms=ALGORITHMS,
+    default_algorithm="hinf",
+    apply_algorithm=apply_algorithm,
+    make_algorithm=_make_algorithm,
+    evaluate=_evaluate_protocol,
+    batched=tuple(f"agent.{path}" for path in HYPERPARAMETER_PATHS),
+    hyperparameters=_hyperparameters,
+    render=_render_films,
+)
+"""Training against a disturber, and the robustness protocol."""
+
+
 def get_task(name: str) -> Task:
     """Returns the task called `name`; `brax:NAME` and the like are those of other packages.
 
@@ -131,7 +155,7 @@ def get_task(name: str) -> Task:
 
 
 def configure(
-    task: str, algorithm: str = "hinf", overrides: Mapping[str, Any] | None = None
+    task: str, algorithm: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
     """Settings of a run: the task's recommended ones, the algorithm's, then the overrides.
 
@@ -139,7 +163,7 @@ def configure(
 
     Args:
       task: name of a task.
-      algorithm: name of an algorithm.
+      algorithm: name of an algorithm; None takes the task's default.
       overrides: dotted keys such as "agent.gamma", with values or their text.
 
     Raises:
@@ -147,13 +171,15 @@ def configure(
     """
     overrides = dict(overrides or {})
     entry = get_task(task)
+    workload = entry.workload
+    algorithm = algorithm or workload.default_algorithm
     config = RunConfig(
         task=task,
         algorithm=algorithm,
         total_steps=entry.total_steps,
         log_every=entry.log_every,
         env=entry.env_config,
-        agent=apply_algorithm(entry.agent_config, algorithm),
+        agent=workload.apply_algorithm(entry.agent_config, algorithm),
     )
     config = with_overrides(config, overrides)
     batch = config.agent.batch_size
@@ -246,6 +272,7 @@ TASKS = {
             name="aliengo",
             summary="Unitree Aliengo follows velocity commands, trunk pushed by up to 100 N",
             env_config=_VELOCITY,
+            workload=ROBUST_CONTROL,
             make_env=make_velocity,
             agent_config=_VELOCITY_AGENT,
             total_steps=9_200_000,
@@ -256,6 +283,7 @@ TASKS = {
             name="a1",
             summary="Unitree A1 follows velocity commands, trunk pushed by up to 50 N",
             env_config=dataclasses.replace(_VELOCITY, robot="a1"),
+            workload=ROBUST_CONTROL,
             make_env=make_velocity,
             agent_config=_VELOCITY_AGENT,
             total_steps=9_200_000,
@@ -266,6 +294,7 @@ TASKS = {
             name="cartpole",
             summary="cart-pole follows a velocity command, pole pushed by up to 0.6 N",
             env_config=CartPoleConfig(),
+            workload=ROBUST_CONTROL,
             make_env=CartPole,
             agent_config=_CLASSIC_AGENT,
             total_steps=800 * 4096,
@@ -275,6 +304,7 @@ TASKS = {
             name="pendulum",
             summary="torque-limited pendulum swings up under a disturbance torque",
             env_config=PendulumConfig(),
+            workload=ROBUST_CONTROL,
             make_env=Pendulum,
             agent_config=_CLASSIC_AGENT,
             total_steps=400 * 4096,
@@ -284,6 +314,7 @@ TASKS = {
             name="lq",
             summary="linear-quadratic game with an exact solution (systems S1 to S4)",
             env_config=LQConfig(),
+            workload=ROBUST_CONTROL,
             make_env=make_lq,
             agent_config=_LQ_AGENT,
             total_steps=400 * 512 * 50,
@@ -294,8 +325,8 @@ TASKS = {
 
 __all__ = [
     "ALGORITHMS",
+    "ROBUST_CONTROL",
     "TASKS",
-    "Task",
     "apply_algorithm",
     "configure",
     "get_task",

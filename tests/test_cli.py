@@ -18,6 +18,7 @@ from hinf_rl.agents.api import Algorithm
 from hinf_rl.commands import sweep as sweeps
 from hinf_rl.errors import UserError, unknown_name
 from hinf_rl.training import loop, run_directory
+from hinf_rl.workload import Workload
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,14 +58,29 @@ def make(config, env):
 def registry(monkeypatch, tmp_path):
     """Stands in for tasks, algorithm and evaluation; the commands run in an empty directory."""
     algorithms = {"hinf": "constrained", "nominal": "plain"}
-    spec = types.SimpleNamespace(disturbance=types.SimpleNamespace(limit=1.0))
 
     def make_env(config):
-        return types.SimpleNamespace(mass_kg=config.mass_kg, spec=spec)
+        return types.SimpleNamespace(mass_kg=config.mass_kg)
 
+    def evaluate_run(path, **options):
+        (path / "called.json").write_text(json.dumps(options, default=str))
+        return path / "report" / "report.md"
+
+    workload = Workload(
+        name="toys",
+        algorithms=algorithms,
+        default_algorithm="hinf",
+        apply_algorithm=lambda config, name: config,
+        make_algorithm=lambda task, env, agent: make(agent, task.make_env(env)),
+        evaluate=evaluate_run,
+        batched=("agent.gamma",),
+        hyperparameters=lambda task, env, agent: Numbers(jnp.float32(agent.gamma)),
+        render=evaluate_run,
+    )
     task = types.SimpleNamespace(
         name="toy",
         summary="a toy",
+        workload=workload,
         env_config=EnvConfig(),
         agent_config=AgentConfig(),
         make_env=make_env,
@@ -76,7 +92,7 @@ def registry(monkeypatch, tmp_path):
         return task
 
     def configure(name, algorithm, overrides):
-        found = get_task(name)
+        found, algorithm = get_task(name), algorithm or "hinf"
         if algorithm not in algorithms:
             raise unknown_name("algorithm", algorithm, algorithms)
         config = run_directory.RunConfig(
@@ -87,9 +103,6 @@ def registry(monkeypatch, tmp_path):
             agent=AgentConfig(),
         )
         return configs.with_overrides(config, overrides)
-
-    def evaluate_run(path, **options):
-        (path / "called.json").write_text(json.dumps(options, default=str))
 
     def module(name, **content):
         made = types.ModuleType(name)
@@ -104,14 +117,7 @@ def registry(monkeypatch, tmp_path):
         get_task=get_task,
         configure=configure,
     )
-    module("hinf_rl.agents.hinf", make=make)
-    module(
-        "hinf_rl.agents.hinf.config",
-        HYPERPARAMETER_PATHS={"gamma": "gamma"},
-        hyperparameters=lambda config, default_limit: Numbers(jnp.float32(config.gamma)),
-    )
     monkeypatch.chdir(tmp_path)
-    module("hinf_rl.evaluation.report", evaluate_run=evaluate_run, render_run=evaluate_run)
     precision = jax.config.jax_default_matmul_precision
     yield
     jax.config.update("jax_default_matmul_precision", precision)

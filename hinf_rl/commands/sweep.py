@@ -31,7 +31,7 @@ class Group:
 
 def sweep(
     task: str,
-    algorithm: str,
+    algorithm: str | None,
     axes_text: Mapping[str, str],
     *,
     fixed: Mapping[str, str],
@@ -43,7 +43,7 @@ def sweep(
 
     Args:
       task: name of the task.
-      algorithm: name of the algorithm.
+      algorithm: name of the algorithm; None takes the task's default.
       axes_text: dotted key to values joined by commas.
       fixed: settings of every point.
       seeds: seeds of each point; the same ones at every point.
@@ -58,6 +58,7 @@ def sweep(
         raise UserError(f"seeds must be at least 1, got {seeds}")
     points = grid({key: split_values(text) for key, text in axes_text.items()})
     groups = group_points(task, algorithm, points, fixed)
+    algorithm = groups[0].configs[0].algorithm
     path = output or Path("runs") / f"sweep-{task}-{algorithm}".replace(":", "-")
     specification = {"task": task, "algorithm": algorithm, "seeds": seeds, "fixed": dict(fixed)}
     _open(path, {**specification, "points": points})
@@ -98,13 +99,12 @@ def grid(axes: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 def group_points(
-    task: str, algorithm: str, points: list[dict[str, str]], fixed: Mapping[str, str]
+    task: str, algorithm: str | None, points: list[dict[str, str]], fixed: Mapping[str, str]
 ) -> list[Group]:
     """Puts points together that differ only in numbers which the algorithm takes as leaves."""
-    from hinf_rl.agents.hinf.config import HYPERPARAMETER_PATHS
-    from hinf_rl.tasks import configure
+    from hinf_rl.tasks import configure, get_task
 
-    swept = {f"agent.{path}" for path in HYPERPARAMETER_PATHS}
+    swept = get_task(task).workload.batched
     groups: dict[tuple[tuple[str, str], ...], Group] = {}
     for point in points:
         rest = tuple((key, value) for key, value in point.items() if key not in swept)
@@ -187,11 +187,12 @@ def _train_group(group: Group, folder: Path, seeds: int, show: Any) -> int | Non
 
 
 def _hyperparameters(config: Any) -> Any:
-    from hinf_rl.agents.hinf.config import hyperparameters
+    """The numbers of the carry that `config` sets; None where its algorithm takes none."""
     from hinf_rl.tasks import get_task
 
-    spec = get_task(config.task).make_env(config.env).spec
-    return hyperparameters(config.agent, default_limit=spec.disturbance.limit)
+    task = get_task(config.task)
+    take = task.workload.hyperparameters
+    return None if take is None else take(task, config.env, config.agent)
 
 
 def _rows(group: Group, folder: Path, seeds: int) -> list[dict[str, Any]]:

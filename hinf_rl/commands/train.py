@@ -45,7 +45,7 @@ def parse_assignments(texts: tuple[str, ...]) -> dict[str, str]:
 
 def train_run(
     task: str,
-    algorithm: str,
+    algorithm: str | None,
     overrides: Mapping[str, str],
     *,
     output: Path | None,
@@ -58,7 +58,7 @@ def train_run(
     from hinf_rl.training import devices, loop, processes, progress, run_directory, seeds, sharding
 
     config = configure(task, algorithm, overrides)
-    path = output or Path("runs") / f"{task}-{algorithm}".replace(":", "-")
+    path = output or Path("runs") / f"{task}-{config.algorithm}".replace(":", "-")
     processes.start(processes.Cluster(*machine.cluster))
     devices.select_device(machine.device)
     processes.meet()
@@ -71,7 +71,7 @@ def train_run(
     )
     run = processes.on_first(lambda: run_directory.open_run(path, config, resume=resume))
     show = progress.make_progress() if processes.is_first() else progress.SilentProgress()
-    show.note(f"{task}, {algorithm}, seeds {config.seeds}, output {path}")
+    show.note(f"{task}, {config.algorithm}, seeds {config.seeds}, output {path}")
     if mesh is not None:
         show.note(sharding.describe(mesh))
     with contextlib.ExitStack() as stack:

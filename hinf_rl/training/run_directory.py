@@ -242,10 +242,10 @@ def load_run(path: Path | str) -> tuple[RunConfig, Any, Any]:
 
 def make_algorithm(config: RunConfig) -> Any:
     """Returns the algorithm that `config` describes, on its environment."""
-    from hinf_rl.agents.hinf import make
     from hinf_rl.tasks import get_task
 
-    return make(config.agent, get_task(config.task).make_env(config.env))
+    task = get_task(config.task)
+    return task.workload.make_algorithm(task, config.env, config.agent)
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

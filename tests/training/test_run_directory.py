@@ -34,15 +34,16 @@ def registry(monkeypatch, dummy):
     def get_task(name):
         if name != "toy":
             raise unknown_name("task", name, ["toy"])
+        workload = types.SimpleNamespace(
+            make_algorithm=lambda task, env, agent: dummy(width=agent.width)
+        )
         return types.SimpleNamespace(
-            env_config=EnvConfig(), agent_config=AgentConfig(), make_env=lambda config: config
+            env_config=EnvConfig(), agent_config=AgentConfig(), workload=workload
         )
 
-    tasks, agent = types.ModuleType("hinf_rl.tasks"), types.ModuleType("hinf_rl.agents.hinf")
+    tasks = types.ModuleType("hinf_rl.tasks")
     tasks.get_task = get_task
-    agent.make = lambda config, env: dummy(width=config.width)
     monkeypatch.setitem(sys.modules, "hinf_rl.tasks", tasks)
-    monkeypatch.setitem(sys.modules, "hinf_rl.agents.hinf", agent)
 
 
 def toy(**changes):
