@@ -17,6 +17,7 @@ from hinf_rl.agents.bcoder.evaluate import (
     sampler_report,
     score_candidates,
 )
+from hinf_rl.errors import UserError
 from hinf_rl.language.tasks import ProblemSet
 from hinf_rl.program_tasks import ProgramConfig, judge, on_device, problem_data, prompts_of
 from hinf_rl.types import Array
@@ -68,9 +69,21 @@ class Evaluator:
 
 
 def evaluate_carry(
-    task: ProgramConfig, agent: BCoderConfig, carry: Carry, seed: int = 0
+    task: ProgramConfig,
+    agent: BCoderConfig,
+    carry: Carry,
+    *,
+    seed: int = 0,
+    per_problem: int = CANDIDATES,
 ) -> tuple[dict[str, Any], Candidates, dict[str, NDArray[np.float32]]]:
     """Measures one trained member on problems that it has not seen.
+
+    Args:
+      task: the task's settings.
+      agent: the agent's.
+      carry: of one member.
+      seed: of the sampling.
+      per_problem: candidates of each problem.
 
     Returns:
       the results (JSON values), the policy's candidates and their scores.
@@ -78,8 +91,8 @@ def evaluate_carry(
     unseen = problem_data(task).unseen
     evaluator = Evaluator(task, agent)
     key_reference, key_policy = jax.random.split(jax.random.key(seed))
-    before = evaluator.candidates(carry.reference, unseen, CANDIDATES, key_reference)
-    own = evaluator.candidates(carry.policy.transformer, unseen, CANDIDATES, key_policy)
+    before = evaluator.candidates(carry.reference, unseen, per_problem, key_reference)
+    own = evaluator.candidates(carry.policy.transformer, unseen, per_problem, key_policy)
     scores = evaluator.scores(carry, unseen, own)
     results = {
         "reference": sampler_report(before),
@@ -90,8 +103,13 @@ def evaluate_carry(
     return results, own, scores
 
 
-def evaluate(run_path: Path | str) -> Path:
+def evaluate(run: Path, *, quick: bool = False, baseline: Path | None = None) -> Path:
     """Evaluates a run and writes `report/report.md` and `report/results.json` in it.
+
+    Args:
+      run: the run directory.
+      quick: sample a third of the candidates.
+      baseline: must be None; the pre-trained model is always shown beside the fine-tuned one.
 
     Returns:
       the report.
@@ -99,18 +117,28 @@ def evaluate(run_path: Path | str) -> Path:
     Raises:
       UserError: something is missing or damaged; the message says what.
     """
+    if baseline is not None:
+        raise UserError(
+            "--baseline compares robustness; a program task is always compared with its own "
+            "pre-trained model: leave the option out"
+        )
     from hinf_rl.training import files
     from hinf_rl.training.checkpoint import select_seed
     from hinf_rl.training.run_directory import RunDirectory, load_run
 
-    config, _, carry = load_run(run_path)
+    config, _, carry = load_run(run)
     members = [carry] if config.seeds == 1 else [select_seed(carry, i) for i in range(config.seeds)]
-    evaluated = [evaluate_carry(config.env, config.agent, member) for member in members]
-    folder = RunDirectory(run_path).report
+    per_problem = CANDIDATES // 3 if quick else CANDIDATES
+    evaluated = [
+        evaluate_carry(config.env, config.agent, member, per_problem=per_problem)
+        for member in members
+    ]
+    folder = RunDirectory(run).report
     folder.mkdir(exist_ok=True)
     results = {
         "task": config.task,
         "algorithm": config.algorithm,
+        "per_problem": per_problem,
         "seeds": [results for results, _, _ in evaluated],
     }
     files.write_json(folder / "results.json", results)
@@ -129,7 +157,7 @@ def report_text(
     """The report in Markdown.
 
     Args:
-      results: `task`, `algorithm`, and `seeds` of `evaluate_carry`.
+      results: `task`, `algorithm`, `per_problem`, and `seeds` of `evaluate_carry`.
       task: the task's settings.
       candidates: programs of the first seed's policy.
       scores: of the candidates, [N, m] by ranker.
@@ -138,8 +166,8 @@ def report_text(
         [
             f"# {results['task']}: {results['algorithm']}",
             "",
-            f"{task.unseen_problems} problems that training has not seen, {CANDIDATES} programs "
-            f"each, temperature {TEMPERATURE:g}; mean over {len(results['seeds'])} seed(s).",
+            f"{task.unseen_problems} problems that training has not seen, "
+            f"{results['per_problem']} programs each, temperature {TEMPERATURE:g}; mean over {len(results['seeds'])} seed(s).",
             "",
             *_sampler_table(results["seeds"]),
             "",

@@ -8,6 +8,7 @@ programs are all that the agent then learns from.
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,12 +17,16 @@ import numpy as np
 
 from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.bcoder import (
+    ALGORITHMS,
     BCoderConfig,
     Corpus,
+    Hyperparameters,
     Material,
     Programs,
     Prompts,
+    apply_algorithm,
     draw_programs,
+    hyperparameters,
     make,
     pretrain,
 )
@@ -32,6 +37,7 @@ from hinf_rl.networks.transformer import Transformer
 from hinf_rl.networks.transformer_config import TransformerConfig
 from hinf_rl.ops.bellman_tokens import completion_mask
 from hinf_rl.types import Array, PyTree
+from hinf_rl.workload import Task, Workload
 
 MACHINES = {machine.name: machine for machine in (StackMachine(), ListMachine())}
 
@@ -231,9 +237,52 @@ def on_device(tree: PyTree) -> Any:
     return jax.tree.map(jnp.asarray, tree)
 
 
-def make_algorithm(env_config: ProgramConfig, agent_config: BCoderConfig) -> Algorithm:
-    """Builds B-Coder, or a baseline, on a small programming language."""
+def _make_algorithm(task: Task, env_config: ProgramConfig, agent_config: BCoderConfig) -> Algorithm:
     return make(agent_config, ProgramSource(env_config))
+
+
+def _hyperparameters(
+    task: Task, env_config: ProgramConfig, agent_config: BCoderConfig
+) -> Hyperparameters:
+    return hyperparameters(agent_config)
+
+
+def _evaluate(run: Path, *, quick: bool, baseline: Path | None) -> Path:
+    # It reads the tasks in its turn.
+    from hinf_rl.program_report import evaluate
+
+    return evaluate(run, quick=quick, baseline=baseline)
+
+
+PROGRAM_SYNTHESIS = Workload(
+    name="program synthesis",
+    algorithms=ALGORITHMS,
+    default_algorithm="bcoder",
+    apply_algorithm=apply_algorithm,
+    make_algorithm=_make_algorithm,
+    evaluate=_evaluate,
+    batched=tuple(f"agent.{name}" for name in Hyperparameters._fields),
+    hyperparameters=_hyperparameters,
+)
+"""Value-based training on stored programs, and how well it samples and ranks."""
+
+_AGENT = BCoderConfig()
+PROGRAM_TASKS = tuple(
+    Task(
+        name=name,
+        summary=summary,
+        workload=PROGRAM_SYNTHESIS,
+        env_config=ProgramConfig(machine=name),
+        agent_config=_AGENT,
+        total_steps=_AGENT.iterations * _AGENT.batch_size,
+        log_every=20,
+        tags=("tokens", "pure JAX"),
+    )
+    for name, summary in (
+        ("stack_machine", "infix expressions to postfix programs, from a checkpoint full of bugs"),
+        ("list_machine", "programs on lists, from a checkpoint full of bugs"),
+    )
+)
 
 
 def _programs(config: ProgramConfig, tokens: np.ndarray) -> Programs:
@@ -247,12 +296,13 @@ def _programs(config: ProgramConfig, tokens: np.ndarray) -> Programs:
 
 __all__ = [
     "MACHINES",
+    "PROGRAM_SYNTHESIS",
+    "PROGRAM_TASKS",
     "ProblemData",
     "ProgramConfig",
     "ProgramSource",
     "collect",
     "judge",
-    "make_algorithm",
     "make_reference",
     "on_device",
     "problem_data",

@@ -11,10 +11,11 @@ from hinf_rl.agents.bcoder import BCoderConfig
 from hinf_rl.errors import UserError
 from hinf_rl.program_report import evaluate_carry, report_text
 from hinf_rl.program_tasks import (
+    PROGRAM_SYNTHESIS,
+    PROGRAM_TASKS,
     ProgramConfig,
     ProgramSource,
     judge,
-    make_algorithm,
     on_device,
     problem_data,
 )
@@ -76,12 +77,13 @@ def test_fewer_problems_with_human_programs():
 
 
 def test_a_tiny_run_is_trained_evaluated_and_can_be_read(key):
-    carry = train(make_algorithm(TINY, AGENT), iterations=4, keys=key).carry
+    algorithm = PROGRAM_SYNTHESIS.make_algorithm(PROGRAM_TASKS[0], TINY, AGENT)
+    carry = train(algorithm, iterations=4, keys=key).carry
     assert carry.iteration == 4
     results, own, scores = evaluate_carry(TINY, AGENT, carry)
     assert set(results) == {"reference", "policy", "rankers", "rankers_on_reference"}
     assert own.tokens.shape[:2] == (5, 24) and scores["reward"].shape == (5, 24)
-    run = {"task": "stack_machine", "algorithm": "bcoder", "seeds": [results]}
+    run = {"task": "tiny", "algorithm": "bcoder", "per_problem": 24, "seeds": [results]}
     text = report_text(run, TINY, own, scores)
     assert "random choice" in text and "recovered reward, approximate" in text
     prompt = problem_data(TINY).unseen.prompts[0]
