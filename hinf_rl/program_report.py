@@ -167,7 +167,8 @@ def report_text(
             f"# {results['task']}: {results['algorithm']}",
             "",
             f"{task.unseen_problems} problems that training has not seen, "
-            f"{results['per_problem']} programs each, temperature {TEMPERATURE:g}; mean over {len(results['seeds'])} seed(s).",
+            f"{results['per_problem']} programs each, temperature {TEMPERATURE:g}; mean over "
+            f"{len(results['seeds'])} seed(s).",
             "",
             *_sampler_table(results["seeds"]),
             "",
