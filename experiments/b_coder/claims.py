@@ -58,6 +58,8 @@ def _order(_: Results, arms: Mapping[str, Results], seed: str) -> float:
     """Smallest gap of the order: compile error < runtime error, failed test < pass."""
     means = arms["bcoder"]["seeds"][seed]["rankers_on_reference"]["reward"]["mean"]
     middle = [means[name] for name in ("-0.6", "-0.3") if name in means]
+    if not middle or not {"-1", "1"} <= set(means):
+        return float("nan")
     return min(min(middle) - means["-1"], means["1"] - max(middle))
 
 

@@ -110,7 +110,8 @@ def ranker_report(
     Returns:
       by ranker: `top@k` (share of problems solved by the k best), `distinct@k` (by the k best
       distinct ones), `auc` (within a problem, mean over problems), `pooled_auc` (over all
-      candidates together) and `mean` (mean score by outcome).
+      candidates together; both 0.5 where all are right or none is) and `mean` (mean score by
+      outcome).
     """
     correct, tokens = candidates.is_correct, candidates.tokens
     report = {"random": _random_report(candidates, ks)}
@@ -124,8 +125,8 @@ def ranker_report(
                 for word, distinct in (("top", False), ("distinct", True))
                 for k in ks
             },
-            "auc": mean_auc(score, correct),
-            "pooled_auc": ranking_auc(score.ravel(), correct.ravel()),
+            "auc": _or_chance(mean_auc(score, correct)),
+            "pooled_auc": _or_chance(ranking_auc(score.ravel(), correct.ravel())),
             "mean": {
                 f"{value:g}": float(np.mean(score[np.isclose(candidates.outcome, value)]))
                 for value in np.unique(np.round(candidates.outcome, 3))
@@ -141,6 +142,10 @@ def score_candidates(
     flat = scores(carry, prompts, candidates.programs)
     shape = candidates.outcome.shape
     return {name: np.asarray(value).reshape(shape) for name, value in jax.device_get(flat).items()}
+
+
+def _or_chance(area: float) -> float:
+    return 0.5 if np.isnan(area) else area
 
 
 def _random_report(candidates: Candidates, ks: Sequence[int]) -> dict[str, Any]:
