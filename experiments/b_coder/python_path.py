@@ -56,8 +56,8 @@ from hinf_rl.types import Array, PyTree
 
 RESULTS = Path(__file__).parent / "results" / "python_path.json"
 PROGRAM_LENGTH = 56
-SAMPLES, CANDIDATES = 8, 8
-TRAINED, UNSEEN = 32, 16
+SAMPLES, CANDIDATES = 6, 6
+TRAINED, UNSEEN = 32, 12
 AGENT = BCoderConfig(iterations=150, value_fraction=0.4, batch_size=32)
 
 
