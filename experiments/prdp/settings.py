@@ -1,0 +1,71 @@
+"""The arms of the PRDP experiments: one compiled program each, members and seeds side by side."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hinf_rl.agents.prdp import FinetuneConfig
+
+SEEDS = 3
+NO_CLIP = math.inf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One program: settings that shape it, and numbers that its members differ in.
+
+    Attributes:
+      name: of the arm, and of its file of results.
+      task: key of `workloads.WORKLOADS`.
+      config: the settings.
+      members: label to the hyperparameters that differ from `config`'s.
+      every: iterations between two measurements on held-out contexts.
+    """
+
+    name: str
+    task: str
+    config: FinetuneConfig
+    members: Mapping[str, Mapping[str, float]]
+    every: int
+
+
+def _ring(name: str, members: Mapping[str, Mapping[str, float]], **changes: Any) -> Arm:
+    config = FinetuneConfig(**{"iterations": 80, **changes})
+    return Arm(name=name, task="ring", config=config, members=members, every=20)
+
+
+_FAST: dict[str, Any] = {"num_epochs": 10, "learning_rate": 1e-3, "clip_eps": 0.02}
+_SLOW: dict[str, Any] = {"num_epochs": 4, "learning_rate": 3e-4, "clip_eps": 0.1}
+_BATCH: dict[str, Any] = {"objective": "ddpo", "advantage": "batch"}
+_GROUP: dict[str, Any] = {"objective": "ddpo", "advantage": "group"}
+
+RING = (
+    _ring("ring_a1", {"beta 0.05": {"beta": 0.05}, "beta 0.25": {"beta": 0.25}}, **_FAST),
+    _ring(
+        "ring_a1_control",
+        {
+            "beta 0.05, clip 0.2": {"beta": 0.05, "kl_penalty": 0.05, "clip_eps": 0.2},
+            "beta 0.05, clip 0.02": {"beta": 0.05, "kl_penalty": 0.05, "clip_eps": 0.02},
+            "beta 0.25, clip 0.02": {"beta": 0.25, "kl_penalty": 0.25, "clip_eps": 0.02},
+        },
+        **_GROUP,
+        **_FAST,
+    ),
+    _ring(
+        "ring_a2",
+        {
+            "clipped": {"beta": 0.005, "clip_eps": 0.02},
+            "not clipped": {"beta": 0.005, "clip_eps": NO_CLIP},
+        },
+        **_FAST,
+    ),
+    _ring("ring_a3_prdp", {"": {}}, **_SLOW),
+    _ring("ring_a3_ddpo_batch", {"": {}}, **_BATCH, **_SLOW),
+    _ring("ring_a3_ddpo_group", {"": {}}, **_GROUP, **_SLOW),
+    _ring("ring_a3_ddpo_batch_fast", {"": {}}, **_BATCH, **_FAST),
+    _ring("ring_a4_offline", {"": {}}, source="offline", **_SLOW),
+    _ring("ring_a4_offline_fixed", {"": {}}, source="offline", offline_batches=20, **_SLOW),
+)
+
+ARMS = {arm.name: arm for arm in RING}
