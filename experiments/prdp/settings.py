@@ -68,4 +68,40 @@ RING = (
     _ring("ring_a4_offline_fixed", {"": {}}, source="offline", offline_batches=20, **_SLOW),
 )
 
-ARMS = {arm.name: arm for arm in RING}
+
+def _reach(name: str, members: Mapping[str, Mapping[str, float]], **changes: Any) -> Arm:
+    config = FinetuneConfig(**{"iterations": 60, **changes})
+    return Arm(name=name, task="reach", config=config, members=members, every=5)
+
+
+_CAREFUL: dict[str, Any] = {"num_epochs": 4, "learning_rate": 3e-4, "clip_eps": 0.02}
+
+REACH = (
+    _reach("reach_prdp", {"": {"beta": 0.05}}, **_CAREFUL),
+    _reach("reach_ddpo_batch", {"": {}}, **_BATCH, **_SLOW),
+    _reach("reach_ddpo_group", {"": {}}, **_GROUP, **_SLOW),
+    _reach(
+        "reach_clip",
+        {
+            "clipped": {"beta": 0.005, "clip_eps": 0.02},
+            "not clipped": {"beta": 0.005, "clip_eps": NO_CLIP},
+        },
+        **_FAST,
+    ),
+)
+
+
+def _images(name: str, members: Mapping[str, Mapping[str, float]], **changes: Any) -> Arm:
+    config = FinetuneConfig(
+        **{"iterations": 100, "num_contexts": 8, "group_size": 8, **_SLOW, **changes}
+    )
+    return Arm(name=name, task="images", config=config, members=members, every=25)
+
+
+IMAGES = (
+    _images("images_prdp_near", {"beta 0.1": {"beta": 0.1}, "beta 0.02": {"beta": 0.02}}),
+    _images("images_prdp_far", {"beta 0.003": {"beta": 0.003}, "beta 0.0003": {"beta": 0.0003}}),
+    _images("images_ddpo_group", {"": {}}, **_GROUP),
+)
+
+ARMS = {arm.name: arm for arm in (*RING, *REACH, *IMAGES)}

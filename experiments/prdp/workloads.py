@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from hinf_rl.diffusion.images import ImagesConfig, make_images
 from hinf_rl.diffusion.problem import Problem
+from hinf_rl.diffusion.reach import ReachConfig, make_reach
 from hinf_rl.diffusion.ring import RingConfig, make_ring
 from hinf_rl.types import Array
 
@@ -41,4 +43,14 @@ def ring() -> Workload:
     )
 
 
-WORKLOADS: dict[str, Callable[[], Workload]] = {"ring": ring}
+def reach() -> Workload:
+    """Task B."""
+    return Workload(problem=make_reach(ReachConfig()), num_held_out=1024, num_shown=64)
+
+
+def images() -> Workload:
+    """Task C."""
+    return Workload(problem=make_images(ImagesConfig()), num_held_out=512, num_shown=32)
+
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {"images": images, "reach": reach, "ring": ring}
