@@ -1,0 +1,217 @@
+"""Renders report.md and the figures from the files in results/.
+
+Usage: python -m experiments.prdp.report
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments.prdp.acceptance import (
+    Verdict,
+    curve,
+    final,
+    images_verdicts,
+    objective,
+    reach_verdicts,
+    ring_verdicts,
+)
+from experiments.prdp.run import RESULTS
+from experiments.prdp.settings import ARMS
+from hinf_rl.training.files import read_json, write_atomic
+
+FOLDER = Path(__file__).parent
+SHOWN = {
+    "ring": ("alignment", "kl", "off_ring"),
+    "reach": ("reward", "success", "collision", "kl"),
+    "images": ("reward", "class_accuracy", "likeness", "kl"),
+}
+TITLES = {
+    "ring": "Task A: a ring of Gaussians, contexts that never return",
+    "reach": "Task B: a diffusion policy around an obstacle",
+    "images": "Task C: 8 x 8 images, a reward that ignores the class",
+}
+Results = dict[str, dict[str, Any]]
+
+
+def load() -> tuple[Results, dict[str, Any] | None]:
+    """The results that are there, in the order of the arms, and the ring's oracle."""
+    found = {
+        name: read_json(RESULTS / f"{name}.json")
+        for name in ARMS
+        if (RESULTS / f"{name}.json").exists()
+    }
+    oracle = RESULTS / "ring_oracle.json"
+    return found, read_json(oracle) if oracle.exists() else None
+
+
+def origin(data: dict[str, Any]) -> str:
+    """Where an arm's numbers come from, one line."""
+    source = data["provenance"]
+    versions, device = source["versions"], source["device"]
+    return (
+        f"`{source['command']}`, commit `{source['git']['commit']}`, {source['date_utc']}, jax "
+        f"{versions['jax']}, Python {versions['python']}, {device['kind']} "
+        f"({device['cpu_count']} cores, shared with other jobs); {data['wall_s']:.0f} s for all "
+        "members and seeds."
+    )
+
+
+def verdict_table(verdicts: list[Verdict]) -> Iterator[str]:
+    """Promise, measured value, verdict."""
+    yield "| promise | measured | met |"
+    yield "|---|---|---|"
+    for one in verdicts:
+        yield f"| {one.claim} | {one.measured} | {'yes' if one.passed else '**no**'} |"
+
+
+def arm_table(task: str, found: Results) -> Iterator[str]:
+    """One line per member: held-out measurements at the end, per seed."""
+    names = SHOWN[task]
+    extra = " objective |" if task == "ring" else ""
+    yield f"| arm | member | {' | '.join(names)} |{extra}"
+    yield "|---|---|" + "---|" * (len(names) + bool(extra))
+    for arm, data in found.items():
+        if data["task"] != task:
+            continue
+        for member in data["members"]:
+            cells = " | ".join(_seeds(final(data, name, member)) for name in names)
+            more = f" {_seeds(objective(data, member))} |" if extra else ""
+            yield f"| {arm} | {member or '-'} | {cells} |{more}"
+
+
+def checkpoint_table(data: dict[str, Any], member: str, names: tuple[str, ...]) -> Iterator[str]:
+    """Mean over seeds at each checkpoint."""
+    yield "| iteration | " + " | ".join(map(str, data["checkpoints"])) + " |"
+    yield "|---|" + "---|" * len(data["checkpoints"])
+    for name in names:
+        values = curve(data, name, member).mean(axis=0)
+        yield f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
+
+
+def oracle_table(oracle: dict[str, Any]) -> Iterator[str]:
+    """What the objective can reach from the references."""
+    yield "| beta | tilted reward, per seed | largest objective | its KL | least sample size |"
+    yield "|---|---|---|---|---|"
+    for beta, one in oracle["beta"].items():
+        cells = " | ".join(_seeds(np.asarray(one[k])) for k in ("reward", "objective", "kl"))
+        yield f"| {beta} | {cells} | {min(one['least_sample_size']):.0f} |"
+
+
+def markdown(found: Results, oracle: dict[str, Any] | None) -> str:
+    """The report as text."""
+    verdicts = {
+        "ring": list(ring_verdicts(found, oracle)) if oracle else [],
+        "reach": list(reach_verdicts(found)),
+        "images": list(images_verdicts(found)),
+    }
+    lines = ["# PRDP: results", "", "Per seed, on held-out contexts, at the end of training."]
+    for task, title in TITLES.items():
+        arms = {name: data for name, data in found.items() if data["task"] == task}
+        if not arms:
+            continue
+        lines += ["", f"## {title}", "", *verdict_table(verdicts[task]), ""]
+        if task == "ring" and oracle:
+            lines += [*oracle_table(oracle), ""]
+        lines += [*arm_table(task, found), ""]
+        if task == "images":
+            for name, data in arms.items():
+                for member in data["members"]:
+                    lines += ["", f"{name} {member}, mean over seeds:", ""]
+                    lines += checkpoint_table(data, member, SHOWN[task])
+        lines += ["", f"![samples before and after]({task}.png)", ""]
+        lines += [f"- {name}: {origin(data)}" for name, data in arms.items()]
+    return "\n".join(lines) + "\n"
+
+
+def figure(task: str, found: Results) -> None:
+    """Samples of the first seed before and after each arm, one panel per member."""
+    panels = [
+        (name, member, index)
+        for name, data in found.items()
+        if data["task"] == task
+        for index, member in enumerate(data["members"])
+    ]
+    if not panels:
+        return
+    columns = min(4, len(panels) + 1)
+    rows = -(-(len(panels) + 1) // columns)
+    drawn, axes = plt.subplots(
+        rows, columns, figsize=(3.1 * columns, 3.1 * rows), layout="constrained", squeeze=False
+    )
+    draw = {"ring": draw_ring, "reach": draw_reach, "images": draw_images}[task]
+    flat = axes.ravel()
+    first = np.load(RESULTS / f"{panels[0][0]}.npz")
+    draw(flat[0], _part(first, "before", 0))
+    flat[0].set_title("reference", fontsize=8)
+    for axis, (name, member, index) in zip(flat[1:], panels, strict=False):
+        draw(axis, _part(np.load(RESULTS / f"{name}.npz"), "after", index))
+        axis.set_title(f"{name.removeprefix(task + '_')} {member}", fontsize=8)
+    for axis in flat[len(panels) + 1 :]:
+        axis.axis("off")
+    drawn.savefig(FOLDER / f"{task}.png", dpi=90)
+    plt.close(drawn)
+
+
+def draw_ring(axis: Any, part: dict[str, np.ndarray]) -> None:
+    """Samples, coloured by the direction that their context asks for."""
+    x, context = part["sample"], part["context"]
+    angle = np.arctan2(context[:, 1], context[:, 0])
+    axis.scatter(x[:, 0], x[:, 1], c=angle, cmap="twilight", s=4, vmin=-np.pi, vmax=np.pi)
+    axis.add_patch(plt.Circle((0, 0), 1.0, fill=False, color="0.7", lw=0.8))
+    axis.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal")
+    axis.tick_params(labelsize=6)
+
+
+def draw_reach(axis: Any, part: dict[str, np.ndarray]) -> None:
+    """Paths, dark where they collide."""
+    for path, hits in zip(part["path"][:48], part["hits"][:48], strict=True):
+        axis.plot(path[:, 0], path[:, 1], lw=0.7, color="C3" if hits.any() else "C0", alpha=0.7)
+    axis.add_patch(plt.Circle((0, 0), 0.35, color="0.6"))
+    axis.plot(1.0, 0.0, "k*", ms=8)
+    axis.set(xlim=(-1.2, 1.4), ylim=(-1.2, 1.2), aspect="equal")
+    axis.tick_params(labelsize=6)
+
+
+def draw_images(axis: Any, part: dict[str, np.ndarray]) -> None:
+    """A grid of pictures, a class per row."""
+    label = np.argmax(part["context"], axis=1)
+    side = round(part["sample"].shape[1] ** 0.5)
+    grid = np.full((4, 5, side + 1, side + 1), np.nan)
+    for row in range(4):
+        chosen = part["sample"][label == row][:5].reshape(-1, side, side)
+        grid[row, : len(chosen), :side, :side] = chosen
+    canvas = grid.transpose(0, 2, 1, 3).reshape(4 * (side + 1), -1)
+    axis.imshow(canvas, cmap="gray", vmin=-1.2, vmax=1.2)
+    axis.axis("off")
+
+
+def _part(file: Any, when: str, member: int) -> dict[str, np.ndarray]:
+    prefix = f"{when}/"
+    return {
+        name.removeprefix(prefix): file[name][member].astype(np.float32)
+        for name in file.files
+        if name.startswith(prefix)
+    }
+
+
+def _seeds(values: np.ndarray) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def main() -> None:
+    """Writes report.md and one figure per task beside this file."""
+    found, oracle = load()
+    write_atomic(FOLDER / "report.md", markdown(found, oracle))
+    for task in TITLES:
+        figure(task, found)
+
+
+if __name__ == "__main__":
+    main()
