@@ -24,6 +24,7 @@ from experiments.prdp.acceptance import (
 )
 from experiments.prdp.run import RESULTS
 from experiments.prdp.settings import ARMS
+from hinf_rl.evaluation.diffusion_pictures import draw_images, draw_reach, draw_ring
 from hinf_rl.training.files import read_json, write_atomic
 
 FOLDER = Path(__file__).parent
@@ -37,6 +38,7 @@ TITLES = {
     "reach": "Task B: a diffusion policy around an obstacle",
     "images": "Task C: 8 x 8 images, a reward that ignores the class",
 }
+DRAW = {"ring": draw_ring, "reach": draw_reach, "images": draw_images}
 Results = dict[str, dict[str, Any]]
 
 
@@ -145,7 +147,7 @@ def figure(task: str, found: Results) -> None:
     drawn, axes = plt.subplots(
         rows, columns, figsize=(3.1 * columns, 3.1 * rows), layout="constrained", squeeze=False
     )
-    draw = {"ring": draw_ring, "reach": draw_reach, "images": draw_images}[task]
+    draw = DRAW[task]
     flat = axes.ravel()
     first = np.load(RESULTS / f"{panels[0][0]}.npz")
     draw(flat[0], _part(first, "before", 0))
@@ -157,39 +159,6 @@ def figure(task: str, found: Results) -> None:
         axis.axis("off")
     drawn.savefig(FOLDER / f"{task}.png", dpi=90)
     plt.close(drawn)
-
-
-def draw_ring(axis: Any, part: dict[str, np.ndarray]) -> None:
-    """Samples, coloured by the direction that their context asks for."""
-    x, context = part["sample"], part["context"]
-    angle = np.arctan2(context[:, 1], context[:, 0])
-    axis.scatter(x[:, 0], x[:, 1], c=angle, cmap="twilight", s=4, vmin=-np.pi, vmax=np.pi)
-    axis.add_patch(plt.Circle((0, 0), 1.0, fill=False, color="0.7", lw=0.8))
-    axis.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), aspect="equal")
-    axis.tick_params(labelsize=6)
-
-
-def draw_reach(axis: Any, part: dict[str, np.ndarray]) -> None:
-    """Paths, dark where they collide."""
-    for path, hits in zip(part["path"][:48], part["hits"][:48], strict=True):
-        axis.plot(path[:, 0], path[:, 1], lw=0.7, color="C3" if hits.any() else "C0", alpha=0.7)
-    axis.add_patch(plt.Circle((0, 0), 0.35, color="0.6"))
-    axis.plot(1.0, 0.0, "k*", ms=8)
-    axis.set(xlim=(-1.2, 1.4), ylim=(-1.2, 1.2), aspect="equal")
-    axis.tick_params(labelsize=6)
-
-
-def draw_images(axis: Any, part: dict[str, np.ndarray]) -> None:
-    """A grid of pictures, a class per row."""
-    label = np.argmax(part["context"], axis=1)
-    side = round(part["sample"].shape[1] ** 0.5)
-    grid = np.full((4, 5, side + 1, side + 1), np.nan)
-    for row in range(4):
-        chosen = part["sample"][label == row][:5].reshape(-1, side, side)
-        grid[row, : len(chosen), :side, :side] = chosen
-    canvas = grid.transpose(0, 2, 1, 3).reshape(4 * (side + 1), -1)
-    axis.imshow(canvas, cmap="gray", vmin=-1.2, vmax=1.2)
-    axis.axis("off")
 
 
 def _part(file: Any, when: str, member: int) -> dict[str, np.ndarray]:
