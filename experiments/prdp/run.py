@@ -1,6 +1,6 @@
-"""Fine-tunes diffusion policies: every arm's members and seeds side by side, one file per arm.
+"""Fine-tunes diffusion policies: every arm's members and seeds in one program, one file per arm.
 
-Usage: python -m experiments.prdp.run [ARM ...] [--task ring|reach|images] [--force]
+Usage: python -m experiments.prdp.run [ARM ...] [--task TASK] [--force]
 
 An arm whose file is there is left out, so that a stopped run goes on. Reference policies are
 trained once per task and seed and kept beside the results.
@@ -11,6 +11,7 @@ import dataclasses
 import io
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from experiments.prdp.settings import ARMS, SEEDS, Arm
 from experiments.prdp.workloads import WORKLOADS, Workload
 from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.prdp import (
+    DPPOConfig,
     FinetuneConfig,
     evaluate,
     hyperparameters,
     make,
+    make_dppo,
     reference_rewards,
 )
 from hinf_rl.ops.reward_difference import tilted_oracle
@@ -44,8 +47,8 @@ def seed_keys(root: int) -> Array:
 
 def references(task: str, workload: Workload) -> PyTree:
     """Parameters [SEEDS, ...] of the reference policies, trained where they are not kept."""
-    path = RESULTS / f"{task}_reference.msgpack"
-    pretrain = jax.jit(jax.vmap(workload.problem.pretrain))
+    path = RESULTS / f"{task.partition('_')[0]}_reference.msgpack"
+    pretrain = jax.jit(lambda keys: jax.lax.map(workload.problem.pretrain, keys))
     template = jax.eval_shape(pretrain, seed_keys(1))
     if path.exists():
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
@@ -91,20 +94,17 @@ class Program:
     """An arm's training and measuring, compiled for all members and seeds."""
 
     def __init__(self, arm: Arm, workload: Workload) -> None:
-        algorithm: Algorithm = make(arm.config, workload.problem)
+        build = make_dppo if isinstance(arm.config, DPPOConfig) else make
+        algorithm: Algorithm = build(arm.config, workload.problem)
         self._algorithm, self._arm, self._workload = algorithm, arm, workload
-        self._train = jax.jit(jax.vmap(self._segment), donate_argnums=0)
-        self._measure = jax.jit(jax.vmap(self._held_out))
+        # In turn, not side by side: a CPU multiplies one pair of matrices faster than a batch.
+        self._train = jax.jit(lambda carry: jax.lax.map(self._segment, carry), donate_argnums=0)
+        self._measure = jax.jit(lambda carry: jax.lax.map(self._held_out, carry))
 
     def init(self, params: PyTree) -> PyTree:
         """The first carry [members * SEEDS, ...], seeds varying fastest."""
         arm = self._arm
-        numbers = [
-            hyperparameters(arm.config)._replace(
-                **{name: jnp.float32(value) for name, value in changes.items()}
-            )
-            for changes in arm.members.values()
-        ]
+        numbers = [self._numbers(changes) for changes in arm.members.values()]
         stacked = jax.tree.map(lambda *leaves: jnp.repeat(jnp.stack(leaves), SEEDS), *numbers)
         members = len(arm.members)
         keys = jnp.tile(seed_keys(2), members)
@@ -130,14 +130,22 @@ class Program:
             "samples": {"before": first, "after": jax.device_get(samples)},
         }
 
+    def _numbers(self, changes: Mapping[str, float]) -> PyTree:
+        """Hyperparameters of a member; DPPO has none to change."""
+        if isinstance(self._arm.config, DPPOConfig):
+            return None
+        given = {name: jnp.float32(value) for name, value in changes.items()}
+        return hyperparameters(self._arm.config)._replace(**given)
+
     def _segment(self, carry: PyTree) -> tuple[PyTree, dict[str, Array]]:
         return jax.lax.scan(
             lambda carry, _: self._algorithm.step(carry), carry, length=self._arm.every
         )
 
     def _held_out(self, carry: PyTree) -> tuple[dict[str, Array], dict[str, Array]]:
+        config = self._arm.config
         found = evaluate(
-            self._arm.config,
+            FinetuneConfig() if isinstance(config, DPPOConfig) else config,
             self._workload.problem,
             carry.learner.params,
             carry.reference,
@@ -170,8 +178,9 @@ def play(arm: Arm, workload: Workload, params: PyTree) -> None:
             name: np.round(value.reshape(shape).transpose(1, 2, 0), 5).tolist()
             for name, value in found["rows"].items()
         },
-        "nonfinite_updates": float(found["logs"]["train/nonfinite_updates"].sum()),
-        "nonfinite_rewards": float(found["logs"]["train/nonfinite_rewards"].sum()),
+        "nonfinite": {
+            name: float(value.sum()) for name, value in found["logs"].items() if "nonfinite" in name
+        },
         "reward_queries": arm.config.iterations * arm.config.batch_size,
         "wall_s": time.perf_counter() - start_s,
         "provenance": provenance(),

@@ -1,11 +1,11 @@
-"""The arms of the PRDP experiments: one compiled program each, members and seeds side by side."""
+"""The arms of the PRDP experiments: one compiled program each, for all members and seeds."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from hinf_rl.agents.prdp import FinetuneConfig
+from hinf_rl.agents.prdp import DPPOConfig, FinetuneConfig
 
 SEEDS = 3
 NO_CLIP = math.inf
@@ -25,7 +25,7 @@ class Arm:
 
     name: str
     task: str
-    config: FinetuneConfig
+    config: FinetuneConfig | DPPOConfig
     members: Mapping[str, Mapping[str, float]]
     every: int
 
@@ -104,4 +104,53 @@ IMAGES = (
     _images("images_ddpo_group", {"": {}}, **_GROUP),
 )
 
-ARMS = {arm.name: arm for arm in (*RING, *REACH, *IMAGES)}
+
+def _dppo(name: str, task: str, **changes: Any) -> Arm:
+    config = DPPOConfig(**{"clip_eps": 0.05, "clip_base": 0.02, **changes})
+    return Arm(name=name, task=task, config=config, members={"": {}}, every=config.iterations // 4)
+
+
+def _pictures(reward: str, objective: str, **changes: Any) -> Arm:
+    config = FinetuneConfig(
+        **{
+            "iterations": 40,
+            "num_contexts": 4,
+            "group_size": 8,
+            **_SLOW,
+            "num_epochs": 2,
+            **changes,
+        }
+    )
+    return Arm(
+        name=f"pictures_{reward}_{objective}",
+        task=f"pictures_{reward}",
+        config=config,
+        members={"": {}},
+        every=20,
+    )
+
+
+PICTURES = (
+    _pictures("compressible", "prdp", beta=0.005, learning_rate=1e-3),
+    _pictures("brightness", "prdp", beta=0.003, learning_rate=1e-3),
+    _pictures("relabelled", "prdp", beta=0.02, learning_rate=1e-3),
+)
+
+
+def _cartpole(
+    name: str, task: str, members: Mapping[str, Mapping[str, float]], **changes: Any
+) -> Arm:
+    config = FinetuneConfig(**{"iterations": 40, "clip_eps": 0.02, "num_epochs": 4,
+                               "learning_rate": 3e-4, **changes})  # fmt: skip
+    return Arm(name=name, task=task, config=config, members=members, every=10)
+
+
+CARTPOLE = (
+    _cartpole("cartpole_prdp", "cartpole", {"": {"beta": 0.002}}),
+    _cartpole("cartpole_pushed_prdp", "cartpole_pushed", {"": {"beta": 0.002}}),
+    _dppo("cartpole_pushed_dppo", "cartpole_pushed", iterations=40, tuned_steps=5),
+)
+
+REACH_DPPO = (_dppo("reach_dppo", "reach", iterations=60, tuned_steps=10),)
+
+ARMS = {arm.name: arm for arm in (*RING, *REACH, *REACH_DPPO, *IMAGES, *PICTURES, *CARTPOLE)}

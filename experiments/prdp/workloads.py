@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from hinf_rl.diffusion import PretrainConfig, ScheduleConfig
 from hinf_rl.diffusion.images import ImagesConfig, make_images
 from hinf_rl.diffusion.problem import Problem
 from hinf_rl.diffusion.reach import ReachConfig, make_reach
 from hinf_rl.diffusion.ring import RingConfig, make_ring
+from hinf_rl.diffusion_control import ControlConfig, cart_pole_controller, make_control
+from hinf_rl.envs.classic import CartPole
 from hinf_rl.types import Array
 
 
@@ -53,4 +56,34 @@ def images() -> Workload:
     return Workload(problem=make_images(ImagesConfig()), num_held_out=512, num_shown=32)
 
 
-WORKLOADS: dict[str, Callable[[], Workload]] = {"images": images, "reach": reach, "ring": ring}
+def pictures(reward: str = "quantised") -> Workload:
+    """16 x 16 images by a U-Net."""
+    config = ImagesConfig(
+        side=16,
+        shift=2,
+        network="unet",
+        reward=reward,
+        schedule=ScheduleConfig(steps=10, sigma_min=0.05),
+        pretrain=PretrainConfig(steps=1200, batch=64, learning_rate=2e-3),
+    )
+    return Workload(problem=make_images(config), num_held_out=128, num_shown=32)
+
+
+def cartpole(force: float = 0.0) -> Workload:
+    """Action chunks on the cart-pole, in training under random forces up to `force` x 0.6 N."""
+    env = CartPole()
+    problem = make_control(ControlConfig(force=force), env, cart_pole_controller(env))
+    return Workload(problem=problem, num_held_out=256, num_shown=1)
+
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "cartpole": cartpole,
+    "cartpole_pushed": lambda: cartpole(force=1.0),
+    "images": images,
+    "pictures_brightness": lambda: pictures("brightness"),
+    "pictures_compressible": lambda: pictures("compressible"),
+    "pictures_relabelled": lambda: pictures("relabelled"),
+    "reach": reach,
+    "ring": ring,
+}
+"""Problems by name; those whose names begin alike share their references."""
