@@ -45,14 +45,19 @@ def seed_keys(root: int) -> Array:
     return jax.random.split(jax.random.key(root), SEEDS)
 
 
+def stored(path: Path, template: PyTree) -> PyTree:
+    """Parameters from a file, of the shapes of `template`."""
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+    return serialization.from_bytes(zeros, path.read_bytes())
+
+
 def references(task: str, workload: Workload) -> PyTree:
     """Parameters [SEEDS, ...] of the reference policies, trained where they are not kept."""
     path = RESULTS / f"{task.partition('_')[0]}_reference.msgpack"
     pretrain = jax.jit(lambda keys: jax.lax.map(workload.problem.pretrain, keys))
     template = jax.eval_shape(pretrain, seed_keys(1))
     if path.exists():
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-        return serialization.from_bytes(zeros, path.read_bytes())
+        return stored(path, template)
     start_s = time.perf_counter()
     params = jax.block_until_ready(pretrain(seed_keys(1)))
     print(f"{task}: references trained in {time.perf_counter() - start_s:.0f} s", flush=True)
@@ -128,6 +133,7 @@ class Program:
             "rows": {name: np.stack([row[name] for row in rows]) for name in rows[0]},
             "logs": {name: np.concatenate([log[name] for log in logs], 1) for name in logs[0]},
             "samples": {"before": first, "after": jax.device_get(samples)},
+            "params": jax.device_get(carry.learner.params),
         }
 
     def _numbers(self, changes: Mapping[str, float]) -> PyTree:
@@ -191,6 +197,8 @@ def play(arm: Arm, workload: Workload, params: PyTree) -> None:
         for when, parts in found["samples"].items()
         for name, value in parts.items()
     }
+    if arm.keeps_params:
+        write_bytes(RESULTS / f"{arm.name}_params.msgpack", serialization.to_bytes(found["params"]))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: value.astype(np.float16) for name, value in flat.items()})
     write_bytes(RESULTS / f"{arm.name}.npz", buffer.getvalue())

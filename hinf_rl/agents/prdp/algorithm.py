@@ -9,7 +9,7 @@ from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.prdp.collect import Collector
 from hinf_rl.agents.prdp.config import FinetuneConfig, Hyperparameters, hyperparameters
 from hinf_rl.agents.prdp.update import Learner, Update
-from hinf_rl.diffusion.model import sample_chain
+from hinf_rl.diffusion.model import DiffusionModel, sample_chain
 from hinf_rl.diffusion.problem import Problem
 from hinf_rl.errors import UserError
 from hinf_rl.ops.denoising_policy_gradient import ContextStatistics, context_statistics_init
@@ -32,18 +32,24 @@ class ChainPolicy(NamedTuple):
     """A diffusion policy with its parameters."""
 
     params: PyTree
-    problem: Problem
+    model: DiffusionModel
 
     def __call__(self, observation: dict[str, Array], key: Array | None = None) -> Array:
         """Returns [E, D] samples given `observation["policy"]` [E, C]; fixed noise without key."""
         key = jax.random.key(0) if key is None else key
-        return sample_chain(key, self.problem.model, self.params, observation["policy"]).sample
+        return sample_chain(key, self.model, self.params, observation["policy"]).sample
 
 
+# Only the arrays are leaves: a policy is an argument of compiled evaluations.
 jax.tree_util.register_pytree_node(
     ChainPolicy,
-    lambda policy: ((policy.params,), policy.problem),
-    lambda problem, children: ChainPolicy(children[0], problem),
+    lambda policy: (
+        (policy.params, policy.model.schedule),
+        tuple(policy.model._replace(schedule=None)),  # pyright: ignore[reportArgumentType]
+    ),
+    lambda model, leaves: ChainPolicy(
+        leaves[0], DiffusionModel(*model)._replace(schedule=leaves[1])
+    ),
 )
 
 
@@ -134,7 +140,7 @@ class _Builder:
 
     def policy(self, carry: Carry) -> ChainPolicy:
         """The fine-tuned policy."""
-        return ChainPolicy(carry.learner.params, self._problem)
+        return ChainPolicy(carry.learner.params, self._problem.model)
 
     def disturber(self, carry: Carry) -> None:
         """Nobody disturbs."""

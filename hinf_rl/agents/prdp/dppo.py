@@ -139,7 +139,7 @@ class _Builder:
         return Algorithm(
             init=self.init,
             step=self.step,
-            policy=lambda carry: ChainPolicy(carry.learner.params, self._problem),
+            policy=lambda carry: ChainPolicy(carry.learner.params, self._problem.model),
             disturber=lambda carry: None,
             config=self._config,
             env_steps_per_iteration=self._config.batch_size,

@@ -65,6 +65,17 @@ def test_the_first_ratio_is_one(steps, kit):
     np.testing.assert_allclose(np.exp(table - sampled), 1.0, atol=1e-5)
 
 
+def test_the_policy_leaves_as_an_argument_of_compiled_code(steps):
+    algorithm, carry, _, _ = steps
+    policy = algorithm.policy(carry)
+    seen = {"policy": jnp.ones((5, 4), jnp.float32)}
+    run = jax.jit(chex.assert_max_traces(lambda policy, seen: policy(seen), n=1))
+    first = run(policy, seen)
+    moved = policy._replace(params=jax.tree.map(lambda x: 1.1 * x, policy.params))
+    assert first.shape == (5, 2) and np.abs(run(moved, seen) - first).max() > 0.0
+    np.testing.assert_allclose(first, policy(seen, jax.random.key(0)), atol=1e-5)
+
+
 def test_with_one_update_the_clip_has_no_effect(kit):
     algorithm = make(kit.config(num_epochs=1), kit.problem)
     step = jax.jit(algorithm.step)
