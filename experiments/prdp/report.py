@@ -32,13 +32,30 @@ SHOWN = {
     "ring": ("alignment", "kl", "off_ring"),
     "reach": ("reward", "success", "collision", "kl"),
     "images": ("reward", "class_accuracy", "likeness", "kl"),
+    "pictures": ("reward", "brightness", "class_accuracy", "likeness", "kl"),
+    "cartpole": ("reward", "survival", "kl"),
 }
 TITLES = {
     "ring": "Task A: a ring of Gaussians, contexts that never return",
     "reach": "Task B: a diffusion policy around an obstacle",
     "images": "Task C: 8 x 8 images, a reward that ignores the class",
+    "pictures": "16 x 16 images by a U-Net, three black boxes",
+    "cartpole": "Action chunks on the cart-pole, without pushes and under random ones",
 }
-DRAW = {"ring": draw_ring, "reach": draw_reach, "images": draw_images}
+DRAW = {
+    "ring": draw_ring,
+    "reach": draw_reach,
+    "images": draw_images,
+    "pictures": draw_images,
+}
+CELLS = {
+    "nominal": "no force",
+    "randomised": "randomised physics",
+    "continuous-1": "continuous 0.6 N",
+    "continuous-1.5": "continuous 0.9 N",
+    "sudden-1": "pushes of 0.6 N",
+    "sudden-2": "pushes of 1.2 N",
+}
 Results = dict[str, dict[str, Any]]
 
 
@@ -51,6 +68,11 @@ def load() -> tuple[Results, dict[str, Any] | None]:
     }
     oracle = RESULTS / "ring_oracle.json"
     return found, read_json(oracle) if oracle.exists() else None
+
+
+def section(data: dict[str, Any]) -> str:
+    """Which part of the report an arm belongs to."""
+    return data["task"].partition("_")[0]
 
 
 def origin(data: dict[str, Any]) -> str:
@@ -80,7 +102,7 @@ def arm_table(task: str, found: Results) -> Iterator[str]:
     yield f"| arm | member | {' | '.join(names)} |{extra}"
     yield "|---|---|" + "---|" * (len(names) + bool(extra))
     for arm, data in found.items():
-        if data["task"] != task:
+        if section(data) != task:
             continue
         for member in data["members"]:
             cells = " | ".join(_seeds(final(data, name, member)) for name in names)
@@ -112,24 +134,78 @@ def markdown(found: Results, oracle: dict[str, Any] | None) -> str:
         "ring": list(ring_verdicts(found, oracle)) if oracle else [],
         "reach": list(reach_verdicts(found)),
         "images": list(images_verdicts(found)),
+        "pictures": [],
+        "cartpole": [],
     }
     lines = ["# PRDP: results", "", "Per seed, on held-out contexts, at the end of training."]
     for task, title in TITLES.items():
-        arms = {name: data for name, data in found.items() if data["task"] == task}
+        arms = {name: data for name, data in found.items() if section(data) == task}
         if not arms:
             continue
-        lines += ["", f"## {title}", "", *verdict_table(verdicts[task]), ""]
+        lines += ["", f"## {title}", ""]
+        if verdicts[task]:
+            lines += [*verdict_table(verdicts[task]), ""]
         if task == "ring" and oracle:
             lines += [*oracle_table(oracle), ""]
         lines += [*arm_table(task, found), ""]
-        if task == "images":
+        if task == "cartpole":
+            lines += [*robust_table(), ""]
+        if task in ("images", "pictures"):
             for name, data in arms.items():
                 for member in data["members"]:
                     lines += ["", f"{name} {member}, mean over seeds:", ""]
                     lines += checkpoint_table(data, member, SHOWN[task])
-        lines += ["", f"![samples before and after]({task}.png)", ""]
+        if task in DRAW:
+            lines += ["", f"![samples before and after]({task}.png)", ""]
         lines += [f"- {name}: {origin(data)}" for name, data in arms.items()]
+    lines += memory_section()
     return "\n".join(lines) + "\n"
+
+
+def robust_table() -> Iterator[str]:
+    """The robustness protocol on chunk policies: survival and share of the task reward."""
+    path = RESULTS / "cartpole_robust.json"
+    if not path.exists():
+        return
+    cells = read_json(path)["cells"]
+    yield "The robustness protocol, survival / share of the task reward, mean over seeds:"
+    yield ""
+    yield "| policy | " + " | ".join(CELLS.values()) + " |"
+    yield "|---|" + "---|" * len(CELLS)
+    for name, seeds in cells.items():
+        row = [
+            " / ".join(
+                f"{np.mean([one[cell][key] for one in seeds]):.3f}"
+                for key in ("survival", "task_share")
+            )
+            for cell in CELLS
+        ]
+        yield f"| {name} | " + " | ".join(row) + " |"
+
+
+def memory_section() -> list[str]:
+    """What one gradient allocates."""
+    path = RESULTS / "memory.json"
+    if not path.exists():
+        return []
+    data = read_json(path)
+    at_once = {row["images"]: row for row in data["rows"] if row["microbatch"] is None}
+    parts = {row["images"]: row for row in data["rows"] if row["microbatch"] is not None}
+    size = next(iter(parts.values()))["microbatch"]
+    lines = ["", "## Memory of one gradient", ""]
+    lines += [
+        "U-Net, 16 x 16 images, 10 denoising steps each; what the compiler allocates beside the "
+        f"trajectories (MB), at once and in two passes of {size} steps at a time.",
+        "",
+        "| images | trajectories | at once | two passes |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {images} | {row['inputs_mb']:.1f} | {row['workspace_mb']:.1f} | "
+        f"{parts[images]['workspace_mb']:.1f} |"
+        for images, row in at_once.items()
+    ]
+    return lines
 
 
 def figure(task: str, found: Results) -> None:
@@ -137,7 +213,7 @@ def figure(task: str, found: Results) -> None:
     panels = [
         (name, member, index)
         for name, data in found.items()
-        if data["task"] == task
+        if section(data) == task
         for index, member in enumerate(data["members"])
     ]
     if not panels:
@@ -178,7 +254,7 @@ def main() -> None:
     """Writes report.md and one figure per task beside this file."""
     found, oracle = load()
     write_atomic(FOLDER / "report.md", markdown(found, oracle))
-    for task in TITLES:
+    for task in DRAW:
         figure(task, found)
 
 
