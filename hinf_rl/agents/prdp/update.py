@@ -123,7 +123,7 @@ class Update:
         )
         metrics = found.auxiliary | {
             "policy/loss": found.loss,
-            "policy/grad_norm": optax.global_norm(found.gradient),
+            "policy/grad_norm": optax.tree.norm(found.gradient),
             "train/nonfinite_updates": (~finite).astype(jnp.float32),
         }
         return Learner(params, state), metrics
