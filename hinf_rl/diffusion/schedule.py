@@ -15,7 +15,6 @@ from hinf_rl.errors import UserError
 from hinf_rl.types import Array
 
 _KINDS = ("cosine", "linear")
-_MAX_BETA = 0.999
 # Nichol and Dhariwal's offset keeps the first noise from vanishing.
 _COSINE_OFFSET = 0.008
 
@@ -30,6 +29,9 @@ class ScheduleConfig:
         steps compressed into `train_steps`).
       train_steps: noise levels of the grid that the denoiser is trained on, of which `steps` are
         used; None for `steps` themselves.
+      max_beta: largest variance of the noise that a training step adds. The published 0.999 leaves
+        almost no signal in the noisiest level: with few steps the first mean then multiplies what
+        the predicted noise is off by sqrt(abar_p / abar), some 30. Smaller values tame it.
       eta: share of the posterior's noise that a step adds: 1 is DDPM, below is DDIM.
       sigma_min: least deviation of a step, > 0: the last step would have none, and a step
         without noise has no log-probability.
@@ -38,6 +40,7 @@ class ScheduleConfig:
     steps: int = 10
     kind: Literal["cosine", "linear"] = "cosine"
     train_steps: int | None = None
+    max_beta: float = 0.999
     eta: float = 1.0
     sigma_min: float = 0.1
 
@@ -50,6 +53,8 @@ class ScheduleConfig:
             raise UserError(
                 f"train_steps must be at least steps = {self.steps} or none, got {self.train_steps}"
             )
+        if not 0.0 < self.max_beta < 1.0:
+            raise UserError(f"max_beta must lie in (0, 1), got {self.max_beta}")
         if not 0.0 <= self.eta <= 1.0:
             raise UserError(f"eta must lie in [0, 1], got {self.eta}")
         if not 0.0 < self.sigma_min < float("inf"):
@@ -87,7 +92,7 @@ def make_schedule(config: ScheduleConfig) -> Schedule:
       config: the settings.
     """
     grid = config.train_steps or config.steps
-    alpha_bar_grid = np.cumprod(1.0 - _betas(config.kind, grid))
+    alpha_bar_grid = np.cumprod(1.0 - np.minimum(_betas(config.kind, grid), config.max_beta))
     # Evenly spaced and ending at the noisiest level, which is where a chain must start.
     chosen = np.round(np.linspace(grid / config.steps, grid, config.steps)).astype(int) - 1
     alpha_bar = alpha_bar_grid[chosen]
@@ -115,10 +120,10 @@ def training_schedule(config: ScheduleConfig) -> Schedule:
 def _betas(kind: str, steps: int) -> np.ndarray:
     """[T] variance of the noise that each step adds, from the cleanest to the noisiest."""
     if kind == "linear":
-        return np.minimum(np.linspace(1e-4, 0.02, steps) * 1000.0 / steps, _MAX_BETA)
+        return np.linspace(1e-4, 0.02, steps) * 1000.0 / steps
     t = np.linspace(0.0, 1.0, steps + 1)
     signal = np.cos((t + _COSINE_OFFSET) / (1.0 + _COSINE_OFFSET) * np.pi / 2.0) ** 2
-    return np.minimum(1.0 - signal[1:] / signal[:-1], _MAX_BETA)
+    return 1.0 - signal[1:] / signal[:-1]
 
 
 __all__ = ["Schedule", "ScheduleConfig", "make_schedule", "training_schedule"]

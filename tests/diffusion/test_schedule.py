@@ -53,6 +53,18 @@ def test_the_floor_is_the_only_thing_that_it_changes():
     assert float(high.sigma[-1]) == pytest.approx(0.3)
 
 
+def test_a_smaller_first_beta_leaves_signal_in_the_noisiest_level():
+    steep, mild = (make_schedule(ScheduleConfig(max_beta=b)) for b in (0.999, 0.95))
+    np.testing.assert_array_equal(steep.alpha_bar[1:], mild.alpha_bar[1:])
+    np.testing.assert_allclose(mild.alpha_bar[0] / mild.alpha_bar[1], 0.05, rtol=1e-5)
+    # d mean / d noise of the first step: a sqrt(1 - abar) / sqrt(abar).
+    gains = [
+        float(s.from_clean[0] * np.sqrt((1 - s.alpha_bar[0]) / s.alpha_bar[0]))
+        for s in (steep, mild)
+    ]
+    assert gains[0] > 30.0 and gains[1] < 5.0
+
+
 def test_fewer_steps_use_levels_of_the_training_grid():
     config = ScheduleConfig(steps=5, train_steps=100, eta=0.5)
     grid, used = training_schedule(config), make_schedule(config)
@@ -68,6 +80,7 @@ def test_fewer_steps_use_levels_of_the_training_grid():
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"kind": "square"}, "kind must be one of"),
         ({"train_steps": 5}, "train_steps must be at least steps = 10"),
+        ({"max_beta": 1.0}, r"max_beta must lie in \(0, 1\)"),
         ({"eta": 1.5}, r"eta must lie in \[0, 1\], got 1.5"),
         ({"sigma_min": 0.0}, "a step without noise has no log-probability"),
     ],
