@@ -199,10 +199,21 @@ def play(arm: Arm, workload: Workload, params: PyTree) -> None:
     }
     if arm.keeps_params:
         write_bytes(RESULTS / f"{arm.name}_params.msgpack", serialization.to_bytes(found["params"]))
+    else:
+        write_pictures(arm, found["samples"])
+    print(f"{arm.name}: {data['wall_s']:.0f} s", flush=True)
+
+
+def write_pictures(arm: Arm, samples: dict[str, dict[str, np.ndarray]]) -> None:
+    """Keeps samples of each member's first seed, before and after, for the figures."""
+    flat = {
+        f"{when}/{name}": value.reshape(len(arm.members), SEEDS, *value.shape[1:])[:, 0]
+        for when, parts in samples.items()
+        for name, value in parts.items()
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: value.astype(np.float16) for name, value in flat.items()})
     write_bytes(RESULTS / f"{arm.name}.npz", buffer.getvalue())
-    print(f"{arm.name}: {data['wall_s']:.0f} s", flush=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -37,7 +37,7 @@ def test_the_exact_denoiser_has_the_bayes_risk(kit, key):
 
 
 def test_a_trained_network_samples_the_data(kit, key):
-    config = ScheduleConfig(steps=8, sigma_min=0.05)
+    config = ScheduleConfig(steps=8, sigma_min=0.05, max_beta=0.95)
     schedule = make_schedule(config)
     network = MLPDenoiser(size=1, hidden=(32, 32))
 
