@@ -191,16 +191,12 @@ def play(arm: Arm, workload: Workload, params: PyTree) -> None:
         "wall_s": time.perf_counter() - start_s,
         "provenance": provenance(),
     }
-    write_json(RESULTS / f"{arm.name}.json", data)
-    flat = {
-        f"{when}/{name}": value.reshape(len(arm.members), SEEDS, *value.shape[1:])[:, 0]
-        for when, parts in found["samples"].items()
-        for name, value in parts.items()
-    }
     if arm.keeps_params:
         write_bytes(RESULTS / f"{arm.name}_params.msgpack", serialization.to_bytes(found["params"]))
     else:
         write_pictures(arm, found["samples"])
+    # Last: an arm whose file is there is complete.
+    write_json(RESULTS / f"{arm.name}.json", data)
     print(f"{arm.name}: {data['wall_s']:.0f} s", flush=True)
 
 
