@@ -1,0 +1,254 @@
+"""A quadruped's file: what it says, and that plain MuJoCo alone tells the same story."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hinf_rl import cli
+from hinf_rl.envs.legged import kinematics
+from hinf_rl.envs.legged.config import VelocityConfig
+from hinf_rl.envs.legged.velocity import VelocityEnv
+from hinf_rl.export import export_run, load_runner
+from hinf_rl.export.layout import layout_of
+from hinf_rl.export.simulation import Scenario, Simulation, draw_scenario
+from hinf_rl.export.source import load_source
+from hinf_rl.export.verify import newcombe_interval, verify
+from hinf_rl.tasks import make_velocity
+
+STEPS, ROBOTS = 50, 4
+
+
+@pytest.fixture(autouse=True)
+def settings_of_jax():
+    """The command line chooses device and precision for its process."""
+    names = ("jax_platforms", "jax_default_matmul_precision")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def run(make_run):
+    """An Aliengo that moves its legs, sees three observations and turns towards a heading."""
+    settings = {
+        "env.history": 3,
+        "env.heading_command": "true",
+        "env.command_interval_s": 0.4,
+        "env.episode_length_s": 1.2,
+        "agent.actor.hidden": (16, 16),
+    }
+    return make_run("aliengo", settings, scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    return export_run(run, "onnx"), export_run(run, "numpy")
+
+
+def test_metadata_hold_what_a_robot_needs(exported):
+    metadata = load_runner(exported[0].path).metadata
+    assert metadata["joint_names"][:4] == ["FL_hip", "FL_thigh", "FL_calf", "FR_hip"]
+    assert metadata["default_joint_position_rad"] == [0.0, 0.8, -1.5] * 4
+    assert metadata["kp_nm_per_rad"] == [40.0] * 12
+    assert metadata["kd_nms_per_rad"] == [2.0] * 12
+    assert metadata["action_scale_rad"] == [0.5] * 12
+    assert metadata["torque_limit_nm"] == [44.0, 44.0, 55.0] * 4
+    assert metadata["joint_range_rad"][2] == [-2.775, -0.611]
+    assert metadata["control_dt_s"] == metadata["physics_dt_s"] * metadata["substeps"] == 0.02
+    assert metadata["observation"]["history"] == 3
+    parts = {part["name"]: part["slice"] for part in metadata["observation"]["parts"]}
+    assert parts == {
+        "command": [0, 3],
+        "angular_velocity": [3, 6],
+        "gravity": [6, 9],
+        "joint_position": [9, 21],
+        "joint_velocity": [21, 33],
+        "previous_action": [33, 45],
+    }
+    assert metadata["checked"]["max_abs_difference"]["output"] < 1e-4
+
+
+def test_the_layout_bounds_what_the_task_bounds():
+    env = VelocityEnv(VelocityConfig(randomise=False))
+    layout = layout_of(env)
+    state = env.step(env.reset(jax.random.key(0)), jnp.full(12, 1e4, jnp.float32))
+    last = np.asarray(state.observation["policy"])[layout.slices()["previous_action"]]
+    np.testing.assert_array_equal(last, np.full(12, layout.action_limit, np.float32))
+    assert layout.observation_limit == layout.action_limit
+
+
+@pytest.fixture(scope="module")
+def recorded(run):
+    """Episodes in the training environment, pushed, and what would repeat them elsewhere."""
+    source = load_source(run)
+    env = make_velocity(dataclasses.replace(source.config.env, randomise=False))
+    force = np.random.default_rng(0).uniform(-60.0, 60.0, (STEPS, ROBOTS, 3)).astype(np.float32)
+
+    def step(state, push):
+        action = source.policy(state.observation)
+        seen = (state.observation["policy"], action, state.physics.heading, state.physics.qpos)
+        state = jax.vmap(env.step)(state, action, push)
+        return state, (*seen, state.terminated, state.physics.command)
+
+    @jax.jit
+    def roll(force):
+        state = jax.vmap(env.reset)(jax.random.split(jax.random.key(5), ROBOTS))
+        return state.physics.command, jax.lax.scan(step, state, force)[1]
+
+    command, traces = roll(force)
+    observation, action, heading, qpos, fallen, later = (np.asarray(x) for x in traces)
+    commands = np.concatenate([np.asarray(command)[None], later[:-1]])
+    yaw = [float(kinematics.yaw_angle(jnp.asarray(row[3:7]))) for row in qpos[0]]
+    scenario = Scenario(
+        yaw=np.array(yaw),
+        command=commands.transpose(1, 0, 2).astype(np.float64),
+        heading=heading.T.astype(np.float64),
+        force=force.transpose(1, 0, 2).astype(np.float64),
+    )
+    return scenario, observation, action, fallen
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["onnx", "numpy"])
+def test_plain_mujoco_repeats_the_environment_step_by_step(exported, recorded, kind):
+    scenario, observation, action, fallen = recorded
+    trace = Simulation(load_runner(exported[kind].path)).run(scenario)
+    assert trace.survived.all()
+    assert not fallen.any()
+    # The environment rounds its state to float32 once per control step; contacts make more of it.
+    np.testing.assert_allclose(trace.observations[:5], observation[:5], atol=2e-5)
+    np.testing.assert_allclose(trace.actions[:5], action[:5], atol=2e-5)
+    np.testing.assert_allclose(trace.observations, observation, atol=2e-3)
+    np.testing.assert_allclose(trace.actions, action, atol=2e-3)
+    # Legs moved, headings turned, pushes were felt: agreement at rest would say little.
+    assert np.ptp(trace.inputs["joint_position"], axis=0).max() > 0.2
+    assert np.ptp(trace.inputs["command"], axis=0).max() > 0.2
+
+
+def test_a_wrong_gain_shows(exported, recorded):
+    scenario, observation, _, _ = recorded
+    runner = load_runner(exported[1].path)
+    runner.metadata["kp_nm_per_rad"] = [30.0] * 12
+    trace = Simulation(runner).run(scenario)
+    assert np.abs(trace.observations - observation).max() > 0.05
+
+
+def test_a_torque_motor_holds_the_robot_as_the_servo_does(exported, recorded):
+    scenario, _, _, _ = recorded
+    runner = load_runner(exported[1].path)
+    motor = Simulation(runner, "torque")
+    assert motor.num_substeps * motor.model.opt.timestep == pytest.approx(0.02)
+    assert motor.model.opt.timestep <= 0.001 + 1e-12
+    trace, servo = motor.run(scenario), Simulation(runner).run(scenario)
+    assert trace.survived.all()
+    difference = trace.inputs["joint_position"] - servo.inputs["joint_position"]
+    assert 0.0 < np.abs(difference).mean() < 0.05
+
+
+def test_a_robot_that_is_thrown_over_has_fallen(exported, recorded):
+    scenario, _, _, _ = recorded
+    force = np.zeros_like(scenario.force)
+    force[0, :, 1] = 600.0
+    trace = Simulation(load_runner(exported[1].path)).run(
+        dataclasses.replace(scenario, force=force)
+    )
+    np.testing.assert_array_equal(trace.survived, [False, True, True, True])
+    assert 5 < trace.steps[0] < STEPS
+    assert (trace.steps[1:] == STEPS).all()
+    # What fell lies still: nothing steps it any more.
+    rest = trace.inputs["joint_position"][trace.steps[0] + 1 :, 0]
+    np.testing.assert_array_equal(rest, np.broadcast_to(rest[0], rest.shape))
+
+
+def test_scenarios_are_the_protocols(exported):
+    metadata = {**exported[0].metadata, "episode_length": 500}
+    metadata["environment"] = {
+        **metadata["environment"],
+        "command_interval_s": 4.0,
+        "heading_command": False,
+    }
+    sudden = draw_scenario(metadata, "sudden", 100.0, episodes=64, seed=1)
+    size = np.linalg.norm(sudden.force, axis=-1)
+    pushed = np.zeros(500, bool)
+    for start in (50, 200, 350):  # 1 s, 4 s and 7 s, for 0.2 s of steps of 0.02 s
+        pushed[start : start + 10] = True
+    np.testing.assert_allclose(size, np.broadcast_to(100.0 * pushed, size.shape), atol=1e-9)
+    assert not sudden.force[..., 2].any()
+    # Uniform directions: the mean of 192 unit vectors has components below 4 / sqrt(2 * 192).
+    assert np.abs(sudden.force[:, 50::150].mean((0, 1))).max() < 100.0 * 4 / math.sqrt(2 * 192)
+    continuous = draw_scenario(metadata, "continuous", 30.0, episodes=8, seed=1)
+    np.testing.assert_allclose(np.linalg.norm(continuous.force, axis=-1), 30.0)
+    changes = np.any(np.diff(continuous.force, axis=1) != 0, axis=-1)
+    np.testing.assert_array_equal(np.flatnonzero(changes.all(0)), np.arange(9, 499, 10))
+    assert not draw_scenario(metadata, "nominal", 0.0, episodes=2, seed=1).force.any()
+    command = sudden.command
+    assert np.abs(command).max(axis=(0, 1)) == pytest.approx([1.0, 0.5, 1.0], rel=0.1)
+    np.testing.assert_array_equal(
+        np.flatnonzero((np.diff(command, axis=1) != 0).any((0, 2))), [199, 399]
+    )
+    planar = np.linalg.norm(command[..., :2], axis=-1)
+    assert ((planar == 0) | (planar >= 0.2)).all()
+    assert (planar == 0).any()
+    assert sudden.heading is None
+
+
+def test_newcombes_interval_by_hand():
+    # Newcombe 1998, table II (method 10): 56/70 - 48/80 = 0.2, 95 %: 0.0524 to 0.3339.
+    found = newcombe_interval((56, 70), (48, 80), confidence=0.95)
+    np.testing.assert_allclose(found, (0.2, 0.0524, 0.3339), atol=5e-5)
+    same = newcombe_interval((96, 96), (96, 96), confidence=0.99)
+    assert same.low < 0.0 < same.high
+
+
+def test_a_policy_agrees_with_its_run(run, exported, capsys):
+    path = exported[0].path
+    words = ["verify", str(path), "--task", "aliengo", "--run", str(run), "--episodes", "6"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == "agree"
+    assert "nominal            0 N   exported 6/6" in said
+    assert "trained 6/6" in said
+    assert "actions differ from the trained policy's by at most" in said
+
+
+def test_another_survival_or_another_policy_is_a_disagreement(run, exported, make_run, capsys):
+    text = exported[1].path.read_text()
+    assert text.count('"survival": null') == 1
+    lying = exported[1].path.with_name("lying.py")
+    lying.write_text(text.replace('"survival": null', '"survival": {"nominal": [0, 96]}'))
+    assert cli.main(["verify", str(lying), "--episodes", "12"]) == 1
+    assert "disagree: nominal: survival differs by more than chance" in capsys.readouterr().out
+    changed = load_runner(exported[1].path)
+    settings = json.dumps(changed.metadata["environment"]["history"])
+    assert settings == "3"
+    found = verify(exported[1].path, episodes=2)
+    assert found.disagreements == []
+    assert found.action_difference is None
+
+
+def test_files_that_do_not_fit_are_refused(run, exported, make_run, tmp_path, capsys):
+    cartpole = make_run("cartpole", scale=1.0)
+    other = export_run(cartpole, "numpy").path
+    younger = make_run("aliengo", {"env.history": 3}, done=2)
+    path = exported[0].path
+    (tmp_path / "policy.txt").write_text("policy")
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:5000])
+    for words, said in (
+        (f"verify {tmp_path}/nothing.onnx", "does not exist"),
+        (f"verify {tmp_path}/policy.txt", "must be a .onnx or .py file"),
+        (f"verify {tmp_path}/cut.onnx", "is damaged"),
+        (f"verify {path} --task a1", "is a policy of task 'aliengo', not 'a1'"),
+        (f"verify {other}", "only quadrupeds can be verified"),
+        (f"verify {path} --run nowhere", "does not exist"),
+        (f"verify {path} --run {cartpole}", "is a run of task 'cartpole'"),
+        (f"verify {path} --run {younger}", "iterations differs; export it again"),
+        (f"verify {path} --episodes 0", "episodes must be at least 1"),
+        (f"verify {path} --motor steam", "--motor"),
+    ):
+        assert cli.main(words.split()) == 2, words
+        assert said in " ".join(capsys.readouterr().err.split()), words
