@@ -97,8 +97,10 @@ def act(policy: Any, layout: Layout, observation: dict[str, Array]) -> tuple[Arr
         action = jnp.clip(action, -layout.action_limit, layout.action_limit)
     if layout.target is None:
         return action, action
-    offset, scale = (jnp.asarray(values, jnp.float32) for values in layout.target)
-    return action, jnp.broadcast_to(offset, action.shape) + action * scale
+    offset, scale = (
+        jnp.broadcast_to(jnp.asarray(values, jnp.float32), action.shape) for values in layout.target
+    )
+    return action, offset + scale * action
 
 
 def deviation(runner: Runner, recording: Recording) -> Deviation:

@@ -10,6 +10,7 @@ of the robot's model. Where the two agree, neither file nor environment hides an
 # pyright: reportAttributeAccessIssue=false
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -117,25 +118,28 @@ class Simulation:
         """Runs one episode of each robot."""
         count, num_steps = scenario.force.shape[:2]
         robots = [self._start(yaw) for yaw in scenario.yaw]
-        steps = np.full(count, num_steps)
-        error, inputs, observations, actions = np.zeros(count), [], [], []
+        steps, error = np.full(count, num_steps), np.zeros(count)
+        inputs, observations, actions = [], [], []
         self._policy.reset()
         for t in range(num_steps):
             sensed = self._sense(robots, scenario, t)
-            target = self._policy.step(**sensed)
+            target = self._policy.step(**sensed).astype(np.float64)
             inputs.append(sensed)
             observations.append(np.array(self._policy.observation))
             actions.append(np.array(self._policy.action))
-            for i in np.flatnonzero(steps == num_steps):
-                self._advance(robots[i], target[i].astype(np.float64), scenario.force[i, t])
-                error[i] += self._velocity_error(robots[i], sensed["command"][i])
-                if self._has_fallen(robots[i]):
-                    steps[i] = t
-        standing = steps == num_steps
+            standing = np.flatnonzero(steps == num_steps)
+            for i in standing:
+                self._advance(robots[i], target[i], scenario.force[i, t])
+            if not standing.size:
+                continue
+            upright = [robots[i] for i in standing]
+            error[standing] += _velocity_error(upright, sensed["command"][standing])
+            steps[standing[self._have_fallen(upright)]] = t
+        survived = steps == num_steps
         return Trace(
-            survived=standing,
+            survived=survived,
             steps=steps,
-            velocity_error=error / np.where(standing, num_steps, steps + 1),
+            velocity_error=error / np.where(survived, num_steps, steps + 1),
             inputs={name: np.stack([step[name] for step in inputs]) for name in inputs[0]},
             observations=np.stack(observations),
             actions=np.stack(actions),
@@ -164,8 +168,7 @@ class Simulation:
     def _sense(
         self, robots: list[mujoco.MjData], scenario: Scenario, t: int
     ) -> dict[str, np.ndarray]:
-        qpos = np.stack([data.qpos for data in robots])
-        qvel = np.stack([data.qvel for data in robots])
+        qpos, qvel = _stacked(robots, "qpos"), _stacked(robots, "qvel")
         command = scenario.command[:, t].copy()
         if scenario.heading is not None:
             off = scenario.heading[:, t] - _yaw(qpos[:, 3:7])
@@ -195,21 +198,15 @@ class Simulation:
             data.ctrl[self._ctrl] = self._kp * error - self._kd * data.qvel[self._qvel]
             mujoco.mj_step(self.model, data)
 
-    def _has_fallen(self, data: mujoco.MjData) -> bool:
-        if (
-            not np.isfinite(data.qpos).all()
-            or data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number
-        ):
-            return True
-        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-        corners = (signs * self._box) @ _vertical(data.qpos[None, 3:7])[0]
-        return data.qpos[2] + corners.min() < _FALL_M
-
-    def _velocity_error(self, data: mujoco.MjData, command: _Floats) -> float:
-        rotation = np.zeros(9)
-        mujoco.mju_quat2Mat(rotation, data.qpos[3:7])
-        velocity = rotation.reshape(3, 3).T @ data.qvel[:3]
-        return float(np.hypot(*(velocity[:2] - command[:2])))
+    def _have_fallen(self, robots: list[mujoco.MjData]) -> NDArray[np.bool_]:
+        """[N] whether the lowest corner of the trunk touches the ground, or the physics broke."""
+        broken = [any(data.warning[kind].number for kind in _DIVERGED) for data in robots]
+        for data in itertools.compress(robots, broken):
+            mujoco.mj_resetData(self.model, data)  # no robot may send NaN to the policy
+        qpos = _stacked(robots, "qpos")
+        signs = np.array(list(itertools.product((-1, 1), repeat=3)))
+        corners = _vertical(qpos[:, 3:7]) @ (signs * self._box).T
+        return np.array(broken, bool) | (qpos[:, 2] + corners.min(axis=1) < _FALL_M)
 
 
 def draw_scenario(
@@ -263,6 +260,20 @@ def _directions(
         drawn[..., 2] = 0.0
     drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
     return drawn[:, block] * acts[:, None]
+
+
+def _velocity_error(robots: list[mujoco.MjData], command: _Floats) -> _Floats:
+    """[N] distance of the horizontal velocity, in the trunk frame, from its command (m/s)."""
+    attitude, velocity = _stacked(robots, "qpos")[:, 3:7], _stacked(robots, "qvel")[:, :3]
+    w, axis = attitude[:, :1], -attitude[:, 1:]  # the inverse rotation
+    twice = 2.0 * np.cross(axis, velocity)
+    seen = velocity + w * twice + np.cross(axis, twice)
+    return np.linalg.norm(seen[:, :2] - command[:, :2], axis=1)
+
+
+def _stacked(robots: list[mujoco.MjData], name: str) -> _Floats:
+    """[N, size] a field of each robot."""
+    return np.stack([getattr(data, name) for data in robots])
 
 
 def _yaw(attitude: _Floats) -> _Floats:

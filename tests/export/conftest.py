@@ -20,7 +20,9 @@ _SMALL = {
 
 def _lively(carry, scale):
     """Actions as large as those of a trained policy, and a normaliser that has seen something."""
-    mean = jax.tree.map(lambda leaf: scale * leaf, carry.actor.params["mean"])
+    mean = jax.tree.map(
+        lambda leaf: jnp.where(leaf == 0, 0.1, scale * leaf), carry.actor.params["mean"]
+    )
     normalizer = carry.policy_normalizer
     shape = normalizer.mean.shape
 
