@@ -67,12 +67,13 @@ def timed(step: Callable[[], object]) -> dict[str, float]:
 
 def measure(name: str, settings: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Times every runnable format of one network, a single robot's inputs at a time."""
-    from hinf_rl.export import export_run, load_runner
+    from hinf_rl.export.files import load_runner, prepare_export, write_export
 
     run = untrained_run(folder / "run", "aliengo", settings)
+    prepared = prepare_export(run, unfinished=True)
     rows = []
     for kind in ("numpy", "onnx"):
-        runner = load_runner(export_run(run, kind, unfinished=True).path)
+        runner = load_runner(write_export(prepared, kind).path)
         lead = () if kind == "numpy" else (1,)
         sizes = {
             part["name"]: part["slice"][1] - part["slice"][0]

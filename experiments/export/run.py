@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hinf_rl.export import export_run, load_runner
-from hinf_rl.export.files import SUFFIXES
+from hinf_rl.export import load_runner
+from hinf_rl.export.files import SUFFIXES, prepare_export, write_export
 from hinf_rl.export.verify import EPISODES, Verification, verify
 from hinf_rl.training.devices import select_device
 from hinf_rl.training.files import write_json
@@ -23,9 +23,10 @@ _FACTS = ("task", "algorithm", "seed_index", "iterations", "observation", "netwo
 
 def exports(run: Path, folder: Path) -> list[dict[str, Any]]:
     """Writes every format and says how large it is and how far from JAX."""
+    prepared = prepare_export(run, unfinished=True)
     rows = []
     for kind, suffix in SUFFIXES.items():
-        made = export_run(run, kind, output=folder / f"policy{suffix}", unfinished=True)  # pyright: ignore[reportArgumentType] its own keys
+        made = write_export(prepared, kind, output=folder / f"policy{suffix}")
         size = made.path.stat().st_size
         rows.append({"format": kind, "bytes": size, "checked": made.metadata["checked"]})
     return rows

@@ -19,10 +19,19 @@ from hinf_rl.export.weights import Weights, weights_of
 from hinf_rl.training.files import disk_errors, write_atomic
 
 Format: TypeAlias = Literal["onnx", "numpy", "jax"]
-SUFFIXES: dict[str, str] = {"onnx": ".onnx", "numpy": ".py", "jax": ".npz"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "numpy": ".py", "jax": ".npz"}
 
 # float32 networks of a few hundred units differ by rounding only: three decimals above it.
 _TOLERANCE = 1e-4
+
+
+class Prepared(NamedTuple):
+    """A policy, and what its export is checked on; enough for a file of any format."""
+
+    run: Path
+    source: Source
+    weights: Weights
+    recording: Recording
 
 
 class Exported(NamedTuple):
@@ -52,8 +61,7 @@ def export_run(
       format: "onnx" (graph of plain operators), "numpy" (one Python file that needs NumPy only)
         or "jax" (parameters for `load_policy`).
       seed_index: which of the run's seeds.
-      output: file to write; RUN/export/policy with the format's ending if left out. An older
-        export is replaced.
+      output: see `write_export`.
       unfinished: accept a run that has not trained as long as it was meant to.
 
     Raises:
@@ -62,10 +70,28 @@ def export_run(
       RuntimeError: the exported policy differs from the trained one.
     """
     output = _checked_output(Path(run), format, output)
+    prepared = prepare_export(run, seed_index=seed_index, unfinished=unfinished)
+    return write_export(prepared, format, output=output)
+
+
+def prepare_export(run: Path | str, *, seed_index: int = 0, unfinished: bool = False) -> Prepared:
+    """Loads a policy and records episodes of it, for one or several formats; see `export_run`."""
     source = load_source(run, seed_index=seed_index, unfinished=unfinished)
     weights = weights_of(source.policy)
-    recording = record(source.env, source.policy, source.layout)
-    content, metadata = _content(format, source, weights, recording)
+    return Prepared(Path(run), source, weights, record(source.env, source.policy, source.layout))
+
+
+def write_export(prepared: Prepared, format: Format, *, output: Path | None = None) -> Exported:
+    """Writes a prepared policy.
+
+    Args:
+      prepared: by `prepare_export`.
+      format: see `export_run`.
+      output: file to write; RUN/export/policy with the format's ending if left out. An older
+        export is replaced.
+    """
+    output = _checked_output(prepared.run, format, output)
+    content, metadata = _content(format, prepared.source, prepared.weights, prepared.recording)
     with disk_errors(f"make {output.parent}"):
         output.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(output, content)
@@ -156,4 +182,13 @@ def _temporary(content: str | bytes) -> Iterator[Path]:
         yield path
 
 
-__all__ = ["SUFFIXES", "Exported", "Format", "export_run", "load_runner"]
+__all__ = [
+    "SUFFIXES",
+    "Exported",
+    "Format",
+    "Prepared",
+    "export_run",
+    "load_runner",
+    "prepare_export",
+    "write_export",
+]

@@ -74,7 +74,8 @@ def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; write one with `hinf-rl export --format jax`")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Not the path: NumPy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         metadata = json.loads(str(arrays.pop(_METADATA)))
     except (ValueError, KeyError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:

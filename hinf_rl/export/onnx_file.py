@@ -3,7 +3,7 @@
 Inputs are the measured parts of an observation, [batch, size] float32 in their units, and the
 policy's memory: `is_first` [batch, 1] bool, `previous_action` where the task observes it, and
 `history` where the policy sees more than one observation. Outputs are `joint_target` (or none, for
-tasks without joints), `action`, `observation` (what the network saw), and `next_history`. The
+tasks without joints), `action`, `network_input` (what the network saw) and `next_history`. The
 caller hands `action` and `next_history` back at the next step. Where `is_first` is true the
 memory is not read: an episode starts with it, whatever the buffers hold.
 """
@@ -109,7 +109,7 @@ class OnnxPolicy:
             size = layout["size"] * (layout["history"] - 1)
             feed["history"] = np.zeros((count, size), np.float32) if is_first else self._history
         found = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
-        self.action, self.observation = found["action"], found["observation"]
+        self.action, self.observation = found["action"], found["network_input"]
         self._history = found.get("next_history")
         return found.get("joint_target", self.action)
 
@@ -199,7 +199,7 @@ def _history(graph: _Graph, layout: Layout, observation: str) -> str:
         bounds = [graph.constant([value], np.int64) for value in (0, size, 1)]
         start, stop, axis = bounds
         graph.output("next_history", graph.node("Slice", seen, start, stop, axis), size)
-    graph.output("observation", seen, layout.history * layout.size)
+    graph.output("network_input", seen, layout.history * layout.size)
     return seen
 
 

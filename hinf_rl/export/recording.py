@@ -27,12 +27,14 @@ class Recording(NamedTuple):
       observations: [T, B, O] what the policy saw, history included.
       actions: [T, B, A] its mean actions, clipped as the task does.
       outputs: [T, B, A] joint targets (rad), or the actions where the task has none.
+      pushes: [T, B, D] disturbances, in the task's unit.
     """
 
     inputs: dict[str, _Floats]
     observations: _Floats
     actions: _Floats
     outputs: _Floats
+    pushes: _Floats
 
 
 class Runner(Protocol):
@@ -87,7 +89,8 @@ def record(env: Env, policy: Any, layout: Layout) -> Recording:
 
     observations, actions, outputs = (np.array(found) for found in roll(keys, pushes))
     newest = observations[..., : layout.size]
-    return Recording(layout.values(newest), observations, actions, outputs)
+    inputs = layout.values(newest)
+    return Recording(inputs, observations, actions, outputs, np.array(pushes))
 
 
 def act(policy: Any, layout: Layout, observation: dict[str, Array]) -> tuple[Array, Array]:

@@ -1,7 +1,8 @@
-"""Run directories to export: made as training makes them, with networks that already do things."""
+"""Run directories to export: as training leaves them, with networks drawn at random."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from hinf_rl.tasks import configure
@@ -18,33 +19,40 @@ _SMALL = {
 }
 
 
-def _lively(carry, scale):
-    """Actions as large as those of a trained policy, and a normaliser that has seen something."""
-    mean = jax.tree.map(
-        lambda leaf: jnp.where(leaf == 0, 0.1, scale * leaf), carry.actor.params["mean"]
+def _drawn(carry):
+    """A carry of these shapes: nothing is compiled, and only what an export reads is not zero."""
+    rng = np.random.default_rng(0)
+
+    def zeros(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(jax.random.key(0), leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype)
+
+    def weights(leaf):
+        # Actions of about one, as trained policies have.
+        inputs = leaf.shape[-2] if leaf.ndim > 1 else 1
+        return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(inputs), jnp.float32)
+
+    filled = jax.tree.map(zeros, carry)
+    mean = jax.tree.map(weights, carry.actor.params["mean"])
+    moments = filled.policy_normalizer
+    moments = moments._replace(
+        count=moments.count + 64.0,
+        mean=jnp.asarray(rng.normal(0.0, 0.05, moments.mean.shape), jnp.float32),
+        m2=jnp.asarray(64.0 * rng.uniform(0.5, 2.0, moments.m2.shape), jnp.float32),
     )
-    normalizer = carry.policy_normalizer
-    shape = normalizer.mean.shape
-
-    def spread(low, high):
-        line = jnp.linspace(low, high, shape[-1], dtype=jnp.float32)
-        return jnp.broadcast_to(line, shape)
-
-    count = jnp.full_like(normalizer.count, 64.0)
-    seen = normalizer._replace(count=count, mean=spread(-0.1, 0.1), m2=spread(32.0, 96.0))
-    actor = carry.actor._replace(params={**carry.actor.params, "mean": mean})
-    return carry._replace(actor=actor, policy_normalizer=seen)
+    actor = filled.actor._replace(params={**filled.actor.params, "mean": mean})
+    return filled._replace(actor=actor, policy_normalizer=moments)
 
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory):
-    """Returns `make(task, overrides, done=3, scale=3.0) -> path`; `done` of 3 iterations."""
+    """Returns `make(task, overrides, done=3) -> path`; `done` of 3 iterations."""
 
-    def make(task, overrides=None, *, done=3, scale=3.0):
+    def make(task, overrides=None, *, done=3):
         config = configure(task, "nominal", {**_SMALL, **(overrides or {})})
-        algorithm = make_algorithm(config)
-        carry = jax.jit(make_init(algorithm, seed_keys(config.seed, config.seeds)))()
-        carry = _lively(carry, scale)
+        init = make_init(make_algorithm(config), seed_keys(config.seed, config.seeds))
+        carry = _drawn(jax.eval_shape(init))
         carry = carry._replace(iteration=jnp.full_like(carry.iteration, done))
         run = open_run(tmp_path_factory.mktemp("run") / "run", config)
         run.begin_session()

@@ -143,7 +143,7 @@ class Sample:
             actions.append(action)
             outputs.append(output)
         stacked = (np.float32(np.stack(found)) for found in (observations, actions, outputs))
-        return Recording(inputs, *stacked)
+        return Recording(inputs, *stacked, pushes=np.zeros((steps, count, 0), np.float32))
 
     def _forward(self, x):
         policy = self.policy
@@ -182,7 +182,7 @@ def runner_of(kind, sample, recording, tmp_path):
     return load_numpy(path)
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+@pytest.mark.parametrize("sample", SAMPLES, ids=repr)
 @pytest.mark.parametrize("kind", ["onnx", "numpy"])
 def test_an_exported_policy_computes_the_reference(kind, sample, tmp_path):
     recording = sample.recording()
@@ -192,7 +192,7 @@ def test_an_exported_policy_computes_the_reference(kind, sample, tmp_path):
     assert runner.metadata == sample.metadata()
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+@pytest.mark.parametrize("sample", SAMPLES, ids=repr)
 def test_jax_computes_the_reference_and_loads_bit_for_bit(sample, tmp_path):
     recording, policy = sample.recording(), sample.policy
     path = tmp_path / "policy.npz"
