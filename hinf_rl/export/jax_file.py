@@ -54,8 +54,8 @@ def load_policy(path: Path | str) -> GaussianPolicy:
         config, input_size=metadata["network"]["sizes"][0], size=metadata["action_size"]
     )
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
-    moments = [leaves.get(_NORMALIZER + name) for name in NormalizerState._fields]
-    normalizer = None if moments[0] is None else NormalizerState(*moments)
+    moments = _nested(leaves, _NORMALIZER)
+    normalizer = NormalizerState(**moments) if moments else None
     params = _nested(leaves, _PARAMS)
     return GaussianPolicy(params, normalizer, None, player, "policy")
 

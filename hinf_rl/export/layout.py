@@ -14,6 +14,8 @@ from hinf_rl.envs.api import Env
 from hinf_rl.envs.legged.robots import JOINTS, LEGS
 from hinf_rl.envs.wrappers import HistoryWrapper
 
+# Numbers of the one observation that is laid out here.
+_LEGGED_SIZE = 45
 # Bound of the velocity task on every observed number and on every action.
 _LEGGED_LIMIT = 100.0
 PREVIOUS_ACTION = "previous_action"
@@ -94,8 +96,8 @@ class Layout:
         """Takes an observation apart: the inputs [..., size] that give [..., O]."""
         slices = self.slices()
         return {
-            part.name: observation[..., slices[part.name]] / np.float32(part.scale)
-            + np.float32(part.offset)
+            part.name: observation[..., slices[part.name]] / np.asarray(part.scale, np.float32)
+            + np.asarray(part.offset, np.float32)
             for part in self.inputs
         }
 
@@ -253,7 +255,8 @@ def _quadruped(env: Env) -> Any | None:
     # MuJoCo loads only where a robot is at hand.
     from hinf_rl.envs.legged.velocity import VelocityEnv
 
-    return env if type(env) is VelocityEnv else None
+    is_known = type(env) is VelocityEnv and env.spec.policy_size == _LEGGED_SIZE
+    return env if is_known else None
 
 
 __all__ = ["PREVIOUS_ACTION", "Layout", "Part", "layout_of", "robot_metadata"]

@@ -75,8 +75,8 @@ def load_numpy(path: Path | str) -> Any:
 def _targets(layout: Layout) -> dict[str, np.ndarray]:
     if layout.target is None:
         return {}
-    offset, scale = layout.target
-    return {"target_offset": np.float32(offset), "target_scale": np.float32(scale)}
+    offset, scale = (np.asarray(values, np.float32) for values in layout.target)
+    return {"target_offset": offset, "target_scale": scale}
 
 
 def _examples(recording: Recording) -> dict[str, np.ndarray]:

@@ -93,7 +93,7 @@ def record(env: Env, policy: Any, layout: Layout) -> Recording:
     return Recording(inputs, observations, actions, outputs, np.array(pushes))
 
 
-def act(policy: Any, layout: Layout, observation: dict[str, Array]) -> tuple[Array, Array]:
+def act(policy: Any, layout: Layout, observation: dict[str, Any]) -> tuple[Array, Array]:
     """What the task makes of a policy's mean action: the clipped action, and the output."""
     action = policy(observation)
     if layout.action_limit is not None:

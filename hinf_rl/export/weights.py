@@ -98,7 +98,7 @@ def _moments(state: NormalizerState | None) -> tuple[_Floats, _Floats] | tuple[N
 
 def _default(name: str) -> float:
     # The policy is applied with the defaults: these are the numbers, in the one place they have.
-    return normalizer_apply.__kwdefaults__[name]
+    return (normalizer_apply.__kwdefaults__ or {})[name]
 
 
 def _array(value: Any) -> _Floats:
