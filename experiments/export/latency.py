@@ -108,7 +108,13 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     write_json(
         RESULTS / "latency.json",
-        {"provenance": provenance(), "cpu": cpu_model(), "steps": STEPS, "rows": rows},
+        {
+            "provenance": provenance(),
+            "cpu": cpu_model(),
+            "load": os.getloadavg()[0],
+            "steps": STEPS,
+            "rows": rows,
+        },
     )
 
 

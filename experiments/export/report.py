@@ -1,4 +1,4 @@
-"""Renders results/export.json and results/latency.json as report.md.
+"""Renders the results as report.md.
 
 python -m experiments.export.report
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.export.run import RESULTS
+from experiments.export.run import MOTORS, RESULTS
 from hinf_rl.evaluation.statistics import wilson_interval
 from hinf_rl.training.files import read_json, write_atomic
 
@@ -67,29 +67,29 @@ def origin(results: Mapping[str, Any]) -> str:
     return f"`{source['command']}`, commit `{source['git']['commit']}`, {source['date_utc']}."
 
 
-def render(exported: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
+def render(verified: list[dict[str, Any]], latency: Mapping[str, Any]) -> str:
     """Returns the report."""
-    policy = exported["policy"]
-    checked = exported["exports"][0]["checked"]
+    exported = verified[0]
+    policy, checked = exported["policy"], exported["exports"][0]["checked"]
     lines = [
         "# Exported policies, measured",
         "",
-        f"Task {policy['task']}, algorithm {policy['algorithm']}, {policy['iterations']} "
-        f"iterations. {origin(exported)}",
+        f"Task {policy['task']}, algorithm {policy['algorithm']}, seed {policy['seed_index']}, "
+        f"{policy['iterations']} iterations. {origin(exported)}",
         "",
         f"Largest absolute differences on {checked['observations']} recorded observations, "
         f"actions up to {checked['largest_action']:.1f}:",
         "",
         *export_table(exported["exports"]),
     ]
-    for found in exported["verifications"]:
+    for found in verified:
         verdict = "; ".join(found["disagreements"]) or "agrees up to chance"
         lines += [
             "",
             f"## Survival with {_MOTORS[found['motor']]}",
             "",
             f"Verdict: {verdict}. On what the exported policy saw, its actions and the trained "
-            f"policy's differ by at most {found['action_difference']:.1e}.",
+            f"policy's differ by at most {found['action_difference']:.1e}. {origin(found)}",
             "",
             *survival_table(found),
         ]
@@ -97,7 +97,8 @@ def render(exported: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
         "",
         "## Time of one control step, one thread",
         "",
-        f"{latency['cpu']}, {latency['steps']} steps. {origin(latency)}",
+        f"{latency['cpu']}, {latency['steps']} steps, other jobs on the machine (load "
+        f"{latency['load']:.1f}). {origin(latency)}",
         "",
         *latency_table(latency["rows"]),
     ]
@@ -105,7 +106,9 @@ def render(exported: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    text = render(read_json(RESULTS / "export.json"), read_json(RESULTS / "latency.json"))
+    paths = [RESULTS / f"{motor}.json" for motor in MOTORS]
+    verified = [read_json(path) for path in paths if path.exists()]
+    text = render(verified, read_json(RESULTS / "latency.json"))
     write_atomic(Path(__file__).parent / "report.md", text)
 
 

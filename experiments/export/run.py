@@ -1,22 +1,22 @@
 """Exports a trained quadruped in every format and lets it walk in plain MuJoCo.
 
-python -m experiments.export.run RUN [--episodes N]
+python -m experiments.export.run RUN [--motor torque] [--episodes N]
 """
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hinf_rl.export import load_runner
 from hinf_rl.export.files import SUFFIXES, prepare_export, write_export
-from hinf_rl.export.verify import EPISODES, Verification, verify
+from hinf_rl.export.verify import EPISODES, verify
 from hinf_rl.training.devices import select_device
 from hinf_rl.training.files import write_json
 from hinf_rl.training.provenance import provenance
 
+MOTORS = ("servo", "torque")
 RESULTS = Path(__file__).parent / "results"
 _FACTS = ("task", "algorithm", "seed_index", "iterations", "observation", "network")
 
@@ -32,46 +32,32 @@ def exports(run: Path, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def outcome(found: Verification, motor: str, seconds: float) -> dict[str, Any]:
-    """JSON values of a verification."""
-    return {
-        "motor": motor,
-        "cells": [cell._asdict() for cell in found.cells],
-        "action_difference": found.action_difference,
-        "disagreements": found.disagreements,
-        "seconds": seconds,
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run directory of a quadruped")
+    parser.add_argument("--motor", choices=MOTORS, default="servo")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     options = parser.parse_args(argv)
     select_device("cpu")
     with tempfile.TemporaryDirectory() as folder:
         rows = exports(options.run, Path(folder))
-        path = Path(folder) / "policy.onnx"
-        verifications = []
-        for motor in ("servo", "torque"):
-            start_s = time.perf_counter()
-            found = verify(
-                path, run=options.run, episodes=options.episodes, motor=motor, tell=print
-            )
-            seconds = time.perf_counter() - start_s
-            verifications.append(outcome(found, motor, seconds))
-            print(*(cell.describe() for cell in found.cells), *found.disagreements, sep="\n")
+        path = Path(folder) / f"policy{SUFFIXES['onnx']}"
+        found = verify(
+            path, run=options.run, episodes=options.episodes, motor=options.motor, tell=print
+        )
         facts = load_facts(path)
+    print(*(cell.describe() for cell in found.cells), *found.disagreements, sep="\n")
+    results = {
+        "provenance": provenance(),
+        "policy": facts,
+        "exports": rows,
+        "motor": options.motor,
+        "cells": [cell._asdict() for cell in found.cells],
+        "action_difference": found.action_difference,
+        "disagreements": found.disagreements,
+    }
     RESULTS.mkdir(exist_ok=True)
-    write_json(
-        RESULTS / "export.json",
-        {
-            "provenance": provenance(),
-            "policy": facts,
-            "exports": rows,
-            "verifications": verifications,
-        },
-    )
+    write_json(RESULTS / f"{options.motor}.json", results)
 
 
 def load_facts(path: Path) -> dict[str, Any]:
