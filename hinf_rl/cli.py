@@ -33,6 +33,8 @@ Train policies that survive the worst case, and measure that they do.
   hinf-rl train cartpole --output runs/cart   train a policy; --resume goes on
   hinf-rl evaluate runs/cart                  how it survives what it never saw
   hinf-rl render runs/cart                    pictures of it
+  hinf-rl export runs/cart                    the policy as ONNX, or as one NumPy file
+  hinf-rl verify policy.onnx                  does it do the same in plain MuJoCo?
   hinf-rl sweep cartpole --set KEY=A,B,C      train every combination of settings
   hinf-rl doctor                              what this machine can do
 
@@ -67,6 +69,22 @@ _EVALUATE = """Measure a run with the robustness protocol and write its report.
 _RENDER = """Draw a run's policy under force.
 
   hinf-rl render runs/aliengo"""
+
+_EXPORT = """Write a run's policy to a file that needs nothing of this package.
+
+  hinf-rl export runs/aliengo                   ONNX graph: normaliser to joint targets
+  hinf-rl export runs/aliengo --format numpy    one Python file that needs NumPy only
+  hinf-rl export runs/aliengo --format jax      parameters for hinf_rl.export.load_policy
+
+The file is compared with the trained policy before it is written, and says how it compared, what
+its inputs mean and which gains and limits belong to it."""
+
+_VERIFY = """Run an exported quadruped policy in plain MuJoCo, apart from the training environment.
+
+  hinf-rl verify runs/aliengo/export/policy.onnx --run runs/aliengo
+  hinf-rl verify policy.py --task aliengo --motor torque     a PD loop at 1 kHz drives the joints
+
+Exit code 0: survival is that of the trained policy, up to chance; 1: it is not."""
 
 _DOCTOR = """Show devices, versions, graphics and the physics speed of this machine."""
 
@@ -218,6 +236,62 @@ class Render:
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a run's policy to a file."""
+
+    run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """run directory that `hinf-rl train` made"""
+    format: Literal["onnx", "numpy", "jax"] = "onnx"
+    """kind of file"""
+    seed_index: Annotated[int, tyro.conf.arg(metavar="I")] = 0
+    """which of the run's seeds, from 0"""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """file to write; RUN/export/policy with the format's ending if left out"""
+    unfinished: bool = False
+    """accept a run that has not trained as long as it was meant to"""
+
+    def run(self) -> int:
+        """Exports."""
+        from hinf_rl.commands.export_run import export
+
+        return export(
+            self.run_directory,
+            self.format,
+            seed_index=self.seed_index,
+            output=self.output,
+            unfinished=self.unfinished,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Run an exported policy in plain MuJoCo."""
+
+    policy: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """.onnx or .py file that `hinf-rl export` wrote"""
+    task: str | None = None
+    """task that the policy must be of; what the file says if left out"""
+    run_from: Annotated[Path | None, tyro.conf.arg(name="run", metavar="RUN")] = None
+    """run directory that it came from, to compare with"""
+    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 96
+    """episodes of each condition"""
+    motor: Literal["servo", "torque"] = "servo"
+    """the servo of training, or a torque motor under a PD loop at 1 kHz"""
+
+    def run(self) -> int:
+        """Verifies."""
+        from hinf_rl.commands.export_run import verify
+
+        return verify(
+            self.policy,
+            task=self.task,
+            run=self.run_from,
+            episodes=self.episodes,
+            motor=self.motor,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Doctor:
     """Show what this machine can do."""
 
@@ -236,6 +310,8 @@ _COMMANDS: dict[str, tuple[type, str]] = {
     "train": (Train, _TRAIN),
     "evaluate": (Evaluate, _EVALUATE),
     "render": (Render, _RENDER),
+    "export": (Export, _EXPORT),
+    "verify": (Verify, _VERIFY),
     "sweep": (Sweep, _SWEEP),
     "doctor": (Doctor, _DOCTOR),
 }
@@ -281,7 +357,7 @@ def _tell(error: Exception) -> int:
     return 1
 
 
-def _parse(words: list[str]) -> List | Train | Evaluate | Render | Sweep | Doctor:
+def _parse(words: list[str]) -> List | Train | Evaluate | Render | Export | Verify | Sweep | Doctor:
     name, rest = words[0], words[1:]
     if name not in _COMMANDS:
         raise unknown_name("command", name, _COMMANDS)

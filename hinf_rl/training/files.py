@@ -13,8 +13,8 @@ from typing import Any
 from hinf_rl.errors import UserError
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Writes `text` beside `path` and renames it into place.
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Writes `content` beside `path` and renames it into place; text as UTF-8.
 
     Raises:
       UserError: no room, or no permission.
@@ -22,8 +22,8 @@ def write_atomic(path: Path, text: str) -> None:
     with disk_errors(f"write {path}"):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp makes private files; a run is meant to be read by others.
