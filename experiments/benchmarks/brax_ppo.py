@@ -18,7 +18,7 @@ from typing import Any
 from experiments.benchmarks.ppo_settings import Settings, to_text
 from experiments.benchmarks.timing import ratio, speed
 from experiments.benchmarks.turns import Side, side
-from experiments.benchmarks.venvs import interpreter
+from experiments.benchmarks.venvs import interpreter, require
 from hinf_rl.training.files import write_json
 from hinf_rl.training.provenance import provenance
 
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     settings = dataclasses.replace(Settings(), turns=options.turns, num_envs=options.num_envs)
-    interpreter("brax")
+    require("brax")
     runs = []
     for seed in range(options.seeds):
         runs.append(train_both(settings, seed, options.limit_s))

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.benchmarks.brax_ppo import ENVIRONMENT
 from experiments.benchmarks.timing import ratio, speed
 from experiments.benchmarks.turns import Unmeasured, side
-from experiments.benchmarks.venvs import interpreter
+from experiments.benchmarks.venvs import interpreter, require
 from hinf_rl.training.files import write_json
 from hinf_rl.training.provenance import provenance
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--limit-s", type=float, default=600.0, help="for each answer")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    interpreter("gymnax")
+    require("gymnax")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {"provenance": provenance(), "updates": options.updates, "seeds": {}}
     for seeds in options.seeds:

@@ -46,6 +46,14 @@ def interpreter(peer: str) -> Path:
     return python
 
 
+def require(peer: str) -> None:
+    """Makes the environment of a peer ahead of time; ends the process where that is impossible."""
+    try:
+        interpreter(peer)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
 def _run(command: list[str], peer: str) -> None:
     try:
         subprocess.run(
@@ -67,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peers", nargs="+")
     for peer in parser.parse_args().peers:
-        interpreter(peer)
+        require(peer)
 
 
 if __name__ == "__main__":

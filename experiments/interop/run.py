@@ -9,19 +9,15 @@ import subprocess
 import sys
 
 from experiments.benchmarks.turns import ROOT
-from experiments.benchmarks.venvs import interpreter
-from hinf_rl.errors import UserError
+from experiments.benchmarks.venvs import interpreter, require
 
 
 def main() -> None:
     """Trains, and leaves what `brax_ppo` writes; arguments are handed on."""
     parser = argparse.ArgumentParser(description=__doc__, add_help=False)
     _, arguments = parser.parse_known_args()
-    try:
-        python = interpreter("brax")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    command = [str(python), "-m", "experiments.interop.brax_ppo", *arguments]
+    require("brax")
+    command = [str(interpreter("brax")), "-m", "experiments.interop.brax_ppo", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     sys.exit(subprocess.run(command, cwd=ROOT, env=environment).returncode)
 
