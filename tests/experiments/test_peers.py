@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import brax_ppo, gymnax_cartpole, peers_report, venvs, whole_jit
+from experiments.benchmarks import (
+    brax_ppo,
+    gymnax_cartpole,
+    native_mjx,
+    peers_report,
+    venvs,
+    whole_jit,
+)
 from experiments.benchmarks.ppo_settings import Settings, from_text, to_text
 from experiments.benchmarks.turns import Unmeasured, side
 from hinf_rl.errors import UserError
@@ -148,6 +155,61 @@ def test_our_settings_are_those_of_brax():
     assert (config.env.backend, config.env.episode_length) == ("spring", 1000)
 
 
+FAKE = """
+import sys, time
+from experiments.benchmarks.turns import Turns
+turns = Turns()
+name, total = sys.argv[1], int(sys.argv[2])
+compiled = {"programs": 3, "seconds": 1.0, "long": []}
+log = open(sys.argv[3], "a", buffering=1)
+for index in range(total):
+    log.write(f"{name}\\n")
+    turns.answer(seconds=0.5, steps=10 * (index + 1), compiled=compiled)
+    turns.wait()
+turns.answer(jax="0.0")
+turns.serve({
+    "evaluate": lambda: {"return": 7.0},
+    "simulate": lambda: {"seconds": 0.1},
+    "reset": lambda: {"seconds": 0.2},
+})
+"""
+
+
+def test_two_trainings_take_turns_to_the_end(monkeypatch, tmp_path):
+    settings, log = Settings(turns=3), tmp_path / "order"
+
+    def command(name):
+        return [sys.executable, "-c", FAKE, name, "3", str(log)]
+
+    monkeypatch.setattr(brax_ppo, "our_command", lambda *args, **kwargs: command("ours"))
+    monkeypatch.setattr(brax_ppo, "brax_command", lambda *args: command("brax"))
+    found = brax_ppo.train_both(settings, seed=0, limit_s=20.0)
+    # The first result of each, one after the other, then in turned order every other time.
+    assert log.read_text().split() == ["ours", "brax", "ours", "brax", "brax", "ours"]
+    ours = found["ours"]
+    assert ours["turn_s"] == [0.5, 0.5, 0.5]
+    assert (ours["steps"], ours["return"], ours["versions"]) == (30, 7.0, {"jax": "0.0"})
+    assert ours["wall_s"] == ours["first_result_s"] + 1.0
+    assert ours["profile_s"] == {"simulate": [0.1] * 3, "reset": [0.2] * 3}
+    assert set(found["brax"]["profile_s"]) == {"simulate"}
+
+
+def test_a_training_without_an_answer_leaves_the_other_to_go_on(monkeypatch, tmp_path):
+    def command(*args, **kwargs):
+        name = args[1]["env.physics"]
+        stuck = "import time; time.sleep(60)"
+        return [sys.executable, "-c", FAKE if name == "native" else stuck, name, "3", str(log)]
+
+    log = tmp_path / "order"
+    monkeypatch.setattr(native_mjx, "our_command", command)
+    found = native_mjx.training(64, turns=3, limit_s=2.0)
+    assert found["unmeasured"] == {"mjx": "no answer within 2 s"}
+    assert found["seconds"] == {"native": [0.5, 0.5]}
+    # 64 robots, 24 steps, half a second.
+    assert found["env_steps_per_s"]["native"] == 64 * 24 / 0.5
+    assert "native_over_mjx" not in found
+
+
 def gymnax_start(scale):
     def one(factor):
         return {
@@ -160,6 +222,26 @@ def gymnax_start(scale):
         }
 
     return {"ours": one(1.0), "whole_jit": one(scale), "simulation_s": 0.25}
+
+
+def test_whole_trainings_take_turns(monkeypatch):
+    body = """
+    turns.answer(seconds=9.0, steps=512, compiled={}, jax="0.0")
+    turns.serve({
+        "turn": lambda: {"seconds": 0.5, "compiled": {"programs": 1}},
+        "evaluate": lambda: {"return": [7.0], "training_return": [5.0]},
+        "simulate": lambda: {"seconds": 0.1},
+    })
+    """
+    head = "from experiments.benchmarks.turns import Turns\nturns = Turns()\n"
+    fake = [sys.executable, "-c", head + textwrap.dedent(body)]
+    monkeypatch.setattr(gymnax_cartpole, "command", lambda *args: fake)
+    found = gymnax_cartpole.one_start(1, 1, rounds=2, limit_s=20.0, turned=True)
+    # The first training is not among the turns.
+    assert found["ours"]["turn_s"] == found["whole_jit"]["turn_s"] == [0.5, 0.5]
+    assert found["ours"]["steps"] == 512
+    assert found["simulation_s"] == 0.1
+    assert gymnax_cartpole.summary([found])["return"]["ours"]["return"] == 7.0
 
 
 def test_ratios_of_whole_trainings():
@@ -243,6 +325,7 @@ def test_the_report_shows_lost_ratios_and_sides_without_a_number():
     assert any("8 seeds" in line and "0.50" in line for line in lost)
     assert not any("MJX" in line for line in lost)
     assert "no answer within 300 s" in text
+    assert "one cached state" in text and "a head of its own" in text
     # Where the time of a lost ratio goes: a quarter of ours is simulation.
     assert "25 %" in text
 
@@ -251,3 +334,11 @@ def test_the_report_leaves_out_what_is_not_measured():
     text = "\n".join(peers_report.markdown({"native_mjx": results()["native_mjx"]}))
     assert "MJX" in text
     assert "Brax" not in text
+
+
+def test_nothing_is_explained_where_nothing_is_lost():
+    data = results()["brax_ppo"]
+    data["summary"] = brax_ppo.summary(Settings(turns=5), [brax_run(2.0)])
+    text = "\n".join(peers_report.markdown({"brax_ppo": data}))
+    assert "2.00" in text
+    assert "lost" not in text and "cached" not in text
