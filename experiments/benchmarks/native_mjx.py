@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.benchmarks import physics
 from experiments.benchmarks.brax_ppo import ENVIRONMENT, Trained, our_command
-from experiments.benchmarks.mjx import _FLAG as MJX_FLAG
+from experiments.benchmarks.mjx import FLAG as MJX_FLAG
 from experiments.benchmarks.timing import alternate, ratio, scaled, speed
 from experiments.benchmarks.turns import Unmeasured, side
 from hinf_rl.training.files import write_json
