@@ -1,19 +1,23 @@
 """Trains one of our environments with Brax's PPO, as its users would.
 
-Brax 0.14.2's trainers need jax < 0.10, which this package itself does not run on in full: use an
-environment of its own (pip install jax==0.9.2 brax==0.14.2) with this repository on PYTHONPATH.
+Brax 0.14.2's trainers need jax < 0.10, which this package itself does not run on in full:
+`experiments.interop.run` starts this in an environment of its own.
 """
 
 import argparse
+import importlib.metadata
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from hinf_rl.envs.brax_adapter import to_brax
 from hinf_rl.envs.classic import CartPole, CartPoleConfig
+from hinf_rl.training.files import write_json
+from hinf_rl.training.provenance import provenance
+
+RESULTS = Path(__file__).parent / "results" / "brax_ppo.json"
+EPISODE_LENGTH = 250
 
 
 def train(
@@ -77,16 +81,20 @@ def main() -> None:
     """Trains with and without a critic that sees more, and writes both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=600_000)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    results: dict[str, Any] = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    data: dict[str, Any] = {
+        "provenance": provenance(),
+        "versions": {name: importlib.metadata.version(name) for name in ("brax", "jax")},
+        "episode_length": EPISODE_LENGTH,
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     for asymmetric in (False, True):
         name = "asymmetric" if asymmetric else "symmetric"
-        results[name] = train(
-            num_timesteps=options.steps, episode_length=250, asymmetric=asymmetric
+        data[name] = train(
+            num_timesteps=options.steps, episode_length=EPISODE_LENGTH, asymmetric=asymmetric
         )
-    if options.output is not None:
-        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, data)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.parity.run import RESULTS
+from experiments.parity.run import PARTED_RAD_S, RESULTS
 from hinf_rl.training.files import read_json, write_atomic
 
 QUANTITIES = ("qpos", "qvel", "observation", "reward")
@@ -43,6 +43,18 @@ def knob_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def fall_table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line for each class of robots."""
+    lines = ["| after | trunk | robots or steps | parted | qvel |", "|---|---|---|---|---|"]
+    for row in rows:
+        found = row["qvel"]
+        lines.append(
+            f"| {row['after']} | {'on the floor' if row['trunk_on_floor'] else 'never down'} | "
+            f"{row['count']} | {row['parted']} | {_cell(found) if found else ''} |"
+        )
+    return lines
+
+
 def origin(stage: Mapping[str, Any]) -> str:
     """Where a stage's numbers come from, one line."""
     source, versions = stage["provenance"], stage["versions"]
@@ -68,6 +80,10 @@ def markdown(data: Mapping[str, Any]) -> str:
         if kind == "divergence":
             for start, title in (("air", "in the air"), ("ground", "on the ground")):
                 lines += ["", f"## {robot}, {title}", "", *divergence_table(found["rows"], start)]
+        elif kind == "falls":
+            lines += ["", f"## Where {robot} parts from native physics with `jax`", ""]
+            lines += [f"Parted: more than {PARTED_RAD_S} rad/s (m/s) apart.", ""]
+            lines += fall_table(found["rows"])
         else:
             lines += ["", f"## Settings of MJX: one step of {robot} on the ground", ""]
             lines += ["Time is relative to the slowest, on this CPU.", ""]

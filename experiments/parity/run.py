@@ -35,6 +35,8 @@ HEIGHT_M = 10.0
 """Where robots in the air start; in 50 steps they fall 4.9 m."""
 ACTION_SPREAD, FORCE_SPREAD_N = 0.5, 20.0
 TIMED_CALLS = 5
+PARTED_RAD_S = 0.1
+"""Robots that differ by more in any velocity have parted for good."""
 _EPSILON = float(np.finfo(np.float32).eps)
 CONVERGED = MjxSettings(iterations=100, ls_iterations=50)
 """Limits that the solver never reaches, the native engine's own."""
@@ -153,6 +155,48 @@ def divergence(robot: str, num_envs: int) -> list[dict[str, Any]]:
     return rows
 
 
+def falls(robot: str, num_envs: int) -> list[dict[str, Any]]:
+    """Differences of MJX (JAX) on the ground, with and without the trunk on the floor.
+
+    Single steps start from the states of native physics; trails are those of `divergence`.
+    A robot is down from the step on that ends its episode: its trunk touches the floor.
+    """
+    config = task_config(robot)
+    native = step_of(config)
+    mjx = step_of(dataclasses.replace(config, physics="mjx", mjx=MjxSettings()))
+    expected = trail_state = starts(config, native, num_envs)["ground"]
+    was_down = np.asarray(expected.terminated)
+    ever_down = was_down.copy()
+    single: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    for index in range(1, max(HORIZONS) + 1):
+        before, controls = expected, given(index, num_envs)
+        expected, trail_state = native(before, *controls), mjx(trail_state, *controls)
+        is_down = np.asarray(expected.terminated)
+        error = differences(mjx(before, *controls), expected)["qvel"]
+        touches = is_down | was_down
+        for state in (False, True):
+            single[state].append(error[touches == state])
+        was_down, ever_down = is_down, ever_down | is_down
+    parted = differences(trail_state, expected)["qvel"]
+    rows = [_fall_row("one step", state, np.concatenate(single[state])) for state in single]
+    rows += [
+        _fall_row(f"{max(HORIZONS)} steps", state, parted[ever_down == state]) for state in single
+    ]
+    print(f"{robot}: {rows}", flush=True)
+    return rows
+
+
+def _fall_row(kind: str, is_down: bool, errors: np.ndarray) -> dict[str, Any]:
+    """One class of robots; no summary where there is none of it."""
+    return {
+        "after": kind,
+        "trunk_on_floor": is_down,
+        "count": len(errors),
+        "parted": int((errors > PARTED_RAD_S).sum()),
+        "qvel": summary(errors) if len(errors) else None,
+    }
+
+
 def knobs(robot: str, num_envs: int) -> list[dict[str, Any]]:
     """One control step on the ground under each setting of MJX, and what it takes here."""
     config = task_config(robot)
@@ -197,6 +241,7 @@ def main() -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     data = read_json(options.output) if options.output.exists() else {}
     stages = {f"divergence {robot}": (divergence, robot) for robot in options.robots}
+    stages |= {f"falls {robot}": (falls, robot) for robot in options.robots}
     stages[f"knobs {options.robots[0]}"] = (knobs, options.robots[0])
     for stage, (measure, robot) in stages.items():
         if stage in data:
