@@ -138,7 +138,8 @@ def main() -> None:
         for variant, model, cell_m, tiles in variants(solver):
             if variant in rows:
                 continue
-            qpos = jax.vmap(VelocityEnv(task_config(cell_m, tiles)).reset)(keys).physics.qpos
+            env = VelocityEnv(task_config(cell_m, tiles))
+            qpos = jax.jit(jax.vmap(env.reset))(keys).physics.qpos
             rows[variant] = measure(name, model, qpos, settings)
             data[name] |= {"provenance": provenance(), "num_envs": options.num_envs}
             write_json(options.output, data)

@@ -5,6 +5,7 @@ last tile the world goes on with its first one: a border repeats the other side,
 reaches it is moved by a whole period to where the ground is the same.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -98,13 +99,15 @@ def build_terrain(config: TerrainConfig) -> tuple[Terrain, HeightField]:
     field = HeightField.of(np.pad(core, (border, border + 1), mode="wrap"), config.cell_m)
     inside = field.heights[border : -border - 1, border : -border - 1]
     grip = np.concatenate(grips)
-    terrain = Terrain(
-        heights=jnp.asarray(inside, jnp.float32),
-        grip=jnp.asarray(grip) if "slippery" in kinds else None,
-        cell_m=config.cell_m,
-        tile_m=config.tile_m,
-        first_level=levels[0],
-    )
+    # Arrays of their own, whoever traces what is around this.
+    with jax.ensure_compile_time_eval():
+        terrain = Terrain(
+            heights=jnp.asarray(inside, jnp.float32),
+            grip=jnp.asarray(grip) if "slippery" in kinds else None,
+            cell_m=config.cell_m,
+            tile_m=config.tile_m,
+            first_level=levels[0],
+        )
     return terrain, field
 
 
