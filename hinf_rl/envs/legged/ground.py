@@ -48,9 +48,9 @@ SCAN = _grid(np.linspace(-0.8, 0.8, SCAN_SHAPE[0]), np.linspace(-0.5, 0.5, SCAN_
 UNDER_TRUNK = _grid(np.linspace(-0.15, 0.15, 7), np.linspace(-0.2, 0.2, 9))
 """[63, 2] points (m, heading frame) whose mean height is the ground under the trunk."""
 _SCAN_SCALE, _SCAN_OFFSET_M = 5.0, 0.5
-# Points along the trunk's box: closer than a stair is wide, so that no step fits in between.
+# Points along the edges of the trunk's box, much closer than stairs are wide.
 _TRUNK_POINTS = np.array(
-    [[x, y, z] for x in np.linspace(-1, 1, 5) for y in (-1, 1) for z in (-1, 1)], np.float32
+    [[x, y, z] for x in np.linspace(-1, 1, 9) for y in (-1, 1) for z in (-1, 1)], np.float32
 )
 
 

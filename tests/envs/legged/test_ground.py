@@ -279,19 +279,20 @@ def test_a_fall_is_the_trunk_touching_the_ground_where_it_is():
     assert stepped.terminated.tolist() == [True, True, False, False]
 
 
-def test_a_step_between_the_trunk_s_corners_is_a_fall():
-    # The lowest nose of a pyramid of 0.17 m steps lies 3.7 m from its middle, under the belly.
+def test_the_gap_under_the_trunk_is_that_of_its_whole_box():
+    """Against rays under a dense grid of points of the box's faces."""
     ground = env_of().ground
-    centre = np.asarray(tile_centre(ground.terrain, jnp.int32(2), jnp.int32(3)))
-    qpos = np.array([*centre, 0.0, 1.0, 0.0, 0.0, 0.0, *A1.default_pose], np.float32)
-    qpos[0] += 4.0 - 0.3 * 1.5
-    qpos[2] = 0.17 + A1.trunk_box[2] / 2 + 0.05
-    level = float(ground.trunk_gap(jnp.asarray(qpos)))
-    np.testing.assert_allclose(level, 0.05, atol=1e-4)
-    turn = Rotation.from_euler("y", -25, degrees=True)  # nose up, along the stairs
-    qpos[3:7] = np.roll(turn.as_quat(), 1)
-    tilted = float(ground.trunk_gap(jnp.asarray(qpos)))
-    assert tilted < level
+    steps = np.linspace(-1.0, 1.0, 15)
+    box = np.array([[x, y, z] for x in steps for y in steps for z in (-1, 1)]) / 2 * A1.trunk_box
+    missed = []
+    for qpos in np.asarray(scattered().physics.qpos, np.float64):
+        turn = Rotation.from_quat(np.roll(qpos[3:7], -1))
+        points = qpos[:3] + turn.apply(box)
+        expected = (points[:, 2] - ray_heights(points[:, :2])).min()
+        missed.append(float(ground.trunk_gap(jnp.asarray(qpos, jnp.float32))) - expected)
+    # Between its points along the edges a riser can hide by half their distance, 17 mm, times
+    # its slope of at most 1.7.
+    assert min(missed) > -0.02 and max(missed) < 0.03 and np.median(missed) < 0.005
 
 
 def test_a_sole_on_a_slope_touches_along_its_normal():
@@ -313,7 +314,7 @@ def test_a_robot_that_leaves_the_world_goes_on_where_it_is_the_same():
     state = fresh()
     qpos = np.tile(np.asarray(state.physics.qpos[0]), (2, 1))
     terrain = env_of().ground.terrain
-    qpos[:, 0], qpos[:, 1] = (11.99, -11.99), (-3.7, 2.2)
+    qpos[:, 0], qpos[:, 1] = (11.99, -11.99), (-3.7, -4.4)
     height = height_at(terrain, jnp.asarray(qpos[:, 0]), jnp.asarray(qpos[:, 1]))
     qpos[:, 2] = A1.standing_height + 0.05 + np.asarray(height)
     qvel = np.zeros((2, 18), np.float32)
@@ -357,18 +358,25 @@ def test_feet_on_slippery_patches_lose_friction():
     assert lost > 0
 
 
-def test_slippery_ground_holds_a_pushed_robot_less():
-    """The friction that a foot loses is what the physics gets: A1 slides further."""
-    rows = [5, 17]  # the slippery column at levels 0 and 2
-    state = jax.tree.map(lambda leaf: leaf[np.array(rows)], settled()[0])
-    begun = state.physics.qpos[:, :2]
-    force = jnp.tile(jnp.array([[0.0, 60.0, 0.0]], jnp.float32), (2, 1))
-    for _ in range(10):
-        state = step_of()(state, still(2)[0], force)
-    grip = np.asarray(env_of().ground.terrain.grip)
-    assert grip[80:, :].min() < 0.41  # 1 - 0.9 x 2/3 = 0.4
-    moved = np.linalg.norm(state.physics.qpos[:, :2] - begun, axis=1)
-    assert moved[1] > moved[0] + 0.005
+def test_feet_on_slippery_ground_slide_where_others_hold():
+    """A1 with all feet on one patch of level 2, pushed by half of its weight."""
+    terrain = env_of().ground.terrain
+    patches = np.asarray(terrain.grip)[80:96, 32:48]
+    assert patches.min() == np.float32(0.4)  # 1 - 0.9 x 2/3
+    qpos = []
+    for grip in (patches.min(), 1.0):
+        row, column = np.argwhere(patches == grip)[0] + [80, 32]
+        # The feet reach 0.17 m ahead and 0.26 m back: 4 cm ahead of the patch's middle.
+        x, y = 0.5 * (column + 0.5) - 12.0 + 0.04, 0.5 * (row + 0.5) - 24.0
+        qpos.append([x, y, A1.standing_height + 0.01, 1.0, 0.0, 0.0, 0.0, *A1.default_pose])
+    state = placed(fresh(), qpos)
+    for _ in range(15):
+        state = step_of()(state, *still(2))
+    before = [feet_of(q)[:, 1].mean() for q in state.physics.qpos]
+    for _ in range(15):
+        state = step_of()(state, still(2)[0], jnp.tile(jnp.array([[0.0, 60.0, 0.0]]), (2, 1)))
+    slid, held = np.array([feet_of(q)[:, 1].mean() for q in state.physics.qpos]) - before
+    assert slid > held + 0.01
 
 
 @pytest.mark.parametrize("history", [1, 2])
@@ -388,8 +396,10 @@ def test_levels_follow_the_rule_over_resets(history):
             last, (state, out) = state, step(state, still()[0])
         assert out.truncated.all()
         np.testing.assert_allclose(last.env.physics.visit.asked_m, 0.08 * speed, rtol=1e-5)
-        # In 0.1 s a robot that drops by 1 cm moves by far less than half of 0.02 m.
-        expected = np.where(speed > 0, np.maximum(np.asarray(first.level) - 1, 0), first.level)
+        # Nobody gets 4 m far in 0.1 s, and few get half of what was asked for.
+        down = np.asarray(out.metrics["furthest_m"]) < 0.5 * 0.1 * speed
+        assert down.sum() > COUNT / 2
+        expected = np.maximum(np.asarray(first.level) - down, 0)
         np.testing.assert_array_equal(state.env.physics.visit.level, expected)
         np.testing.assert_array_equal(state.env.physics.visit.column, first.column)
         np.testing.assert_array_equal(out.metrics["terrain_level"], first.level)
