@@ -1,6 +1,6 @@
 """How fast native MuJoCo and MJX simulate stairs as a height field and as boxes.
 
-python -m experiments.terrain.representation [--num-envs N] [--physics native mjx] [--output FILE]
+python -m experiments.terrain.representation [--num-envs N] [--physics native mjx] [--only PART ...]
 
 The same robots stand on the same stairs in every variant. Each variant of each physics is written
 as soon as it is measured; those that the file already holds are left.
@@ -126,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-envs", type=int, default=256)
     parser.add_argument("--physics", nargs="+", default=["native", "mjx"])
+    parser.add_argument("--only", nargs="*", help="variants, by a part of their name")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,8 @@ def main() -> None:
         rows = data.setdefault(name, {"rows": {}})["rows"]
         solver = settings.solver if name == "mjx" else {}
         for variant, model, cell_m, tiles in variants(solver):
-            if variant in rows:
+            is_wanted = not options.only or any(part in variant for part in options.only)
+            if variant in rows or not is_wanted:
                 continue
             env = VelocityEnv(task_config(cell_m, tiles))
             qpos = jax.jit(jax.vmap(env.reset))(keys).physics.qpos

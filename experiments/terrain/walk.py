@@ -88,7 +88,7 @@ class Walker:
         keys = jax.random.split(key, num_envs)
         return Walks(*jax.device_get(self._run(policy, keys)))
 
-    def _walk(self, policy: Any, keys: jax.Array) -> Walks:
+    def _walk(self, policy: Any, keys: jax.Array) -> tuple[jax.Array, ...]:
         count, steps = keys.shape[0], self._env.spec.episode_length
 
         def body(
@@ -115,4 +115,4 @@ class Walker:
         (state, alive, error), _ = jax.lax.scan(body, begin, None, length=steps)
         time_s = state.physics.time_s
         moved = jnp.maximum(jnp.round(time_s / self._env.spec.dt_s), 1.0)
-        return Walks(alive, time_s, state.physics.visit.furthest_m, error / moved)
+        return (alive, time_s, state.physics.visit.furthest_m, error / moved)

@@ -66,7 +66,7 @@ class Forgetful(Counter):
 )
 def test_an_environment_that_restarts_gets_its_last_state(wrap):
     batch = BatchEnv(wrap(Counter()), 3)
-    state = batch.reset(jax.random.key(0))
+    state = jax.jit(batch.reset)(jax.random.key(0))
     step = jax.jit(batch.step)
     for index in range(1, 6):
         state, out = step(state, jnp.zeros((3, 1), jnp.float32))
@@ -78,8 +78,9 @@ def test_an_environment_that_restarts_gets_its_last_state(wrap):
 def test_an_environment_without_a_memory_is_reset():
     env = Forgetful()
     batch = BatchEnv(HistoryWrapper(env, 2), 2)
-    state = batch.reset(jax.random.key(0))
+    state = jax.jit(batch.reset)(jax.random.key(0))
+    step = jax.jit(batch.step)
     for _ in range(4):
-        state, _ = jax.jit(batch.step)(state, jnp.zeros((2, 1), jnp.float32))
+        state, _ = step(state, jnp.zeros((2, 1), jnp.float32))
         np.testing.assert_array_equal(state.env.observation["policy"], 0.0)
     assert restart(env, jax.random.key(1), env.reset(jax.random.key(0))).physics == 0

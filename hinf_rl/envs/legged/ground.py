@@ -136,12 +136,15 @@ class TerrainGround(FlatGround):
     def __init__(self, config: VelocityConfig, robot: QuadrupedSpec) -> None:
         super().__init__(robot)
         self._config = config
-        self.terrain, self.height_field = build_terrain(config.terrain)
-        self._trunk_points = _TRUNK_POINTS * np.float32(0.5) * np.float32(robot.trunk_box)
+        self.terrain, self._field = build_terrain(config.terrain)
+        self.height_field = self._field
+        self._trunk_points = (
+            _TRUNK_POINTS * np.float32(0.5) * np.asarray(robot.trunk_box, np.float32)
+        )
 
     def write(self, model: Any) -> None:
         """Puts the elevation into a compiled model."""
-        model.hfield_data[:] = self.height_field.elevation.reshape(-1)
+        model.hfield_data[:] = self._field.elevation.reshape(-1)
 
     def begin(self, key: Array, qpos: Array, final: Any) -> tuple[Array, Visit]:
         """Places the robot near the middle of its tile; see `FlatGround.begin`."""
@@ -150,7 +153,7 @@ class TerrainGround(FlatGround):
         if final is None:
             level, column = first_tile(key_tile, settings)
         else:
-            visit: Visit = final.physics.visit
+            visit = _visit(final.physics)
             level = next_level(key_tile, visit, self._asked_m(final), settings)
             column = visit.column
         start = tile_centre(self.terrain, level, column)
@@ -169,7 +172,7 @@ class TerrainGround(FlatGround):
         physics: QuadrupedState = final.physics
         left_s = jnp.maximum(self._config.episode_length_s - physics.time_s, 0.0)
         more = jnp.linalg.norm(physics.command[:2]) * left_s
-        return physics.visit.asked_m + jnp.where(final.terminated, more, 0.0)
+        return _visit(physics).asked_m + jnp.where(final.terminated, more, 0.0)
 
     def foothold(self, qpos: Array, parameters: Array) -> Array:
         """Takes friction from the feet that stand on slippery patches."""
@@ -186,7 +189,8 @@ class TerrainGround(FlatGround):
         """Brings a robot that left the world back in on the other side, and notes its way."""
         shift = wrap_shift(self.terrain, simulation.qpos[:2])
         position = simulation.qpos[:2] + shift
-        visit = before.visit._replace(start_m=before.visit.start_m + shift)
+        visit = _visit(before)
+        visit = visit._replace(start_m=visit.start_m + shift)
         asked_m = dt_s * jnp.linalg.norm(before.command[:2])
         simulation = simulation._replace(qpos=simulation.qpos.at[:2].set(position))
         return simulation, advance_visit(visit, position, asked_m)
@@ -229,6 +233,11 @@ class TerrainGround(FlatGround):
         cos, sin = jnp.cos(yaw), jnp.sin(yaw)
         x, y = points[:, 0], points[:, 1]
         return height_at(self.terrain, qpos[0] + cos * x - sin * y, qpos[1] + sin * x + cos * y)
+
+
+def _visit(physics: QuadrupedState) -> Visit:
+    assert physics.visit is not None
+    return physics.visit
 
 
 def make_ground(config: VelocityConfig, robot: QuadrupedSpec) -> FlatGround:

@@ -7,6 +7,7 @@ from hinf_rl.envs.legged.config import TerrainConfig
 from hinf_rl.envs.legged.curriculum import advance_visit, begin_visit, first_tile, next_level
 
 CONFIG = TerrainConfig(kind="mixed")
+NEXT_LEVEL = jax.jit(lambda key, visit, asked_m: next_level(key, visit, asked_m, CONFIG))
 
 
 def visit(level, furthest_m):
@@ -27,13 +28,13 @@ def visit(level, furthest_m):
     ],
 )
 def test_the_rule_by_hand(level, furthest_m, asked_m, expected):
-    found = next_level(jax.random.key(0), visit(level, furthest_m), jnp.float32(asked_m), CONFIG)
+    found = NEXT_LEVEL(jax.random.key(0), visit(level, furthest_m), jnp.float32(asked_m))
     assert found.dtype == jnp.int32 and int(found) == expected
 
 
 def test_past_the_highest_level_any_comes_with_equal_chance():
     keys = jax.random.split(jax.random.key(0), 5000)
-    found = jax.vmap(lambda key: next_level(key, visit(9, 6.0), jnp.float32(9.0), CONFIG))(keys)
+    found = jax.vmap(NEXT_LEVEL, (0, None, None))(keys, visit(9, 6.0), jnp.float32(9.0))
     counts = np.bincount(found, minlength=10)
     # 500 of each; three standard deviations are 64.
     assert len(counts) == 10 and (np.abs(counts - 500) < 85).all()
@@ -52,7 +53,7 @@ def test_a_fixed_level_stays():
 def test_first_episodes_begin_low_and_in_every_column(num_levels, highest):
     config = TerrainConfig(kind="mixed", num_levels=num_levels, num_columns=4)
     keys = jax.random.split(jax.random.key(1), 1000)
-    levels, columns = jax.vmap(lambda key: first_tile(key, config))(keys)
+    levels, columns = jax.jit(jax.vmap(lambda key: first_tile(key, config)))(keys)
     assert set(levels.tolist()) == set(range(highest + 1))
     assert set(columns.tolist()) == set(range(4))
 

@@ -55,6 +55,17 @@ def fresh(count=COUNT):
     return jax.jit(jax.vmap(env_of().reset))(jax.random.split(jax.random.key(0), count))
 
 
+@functools.cache
+def restart_of(config=CONFIG):
+    return jax.jit(env_of(config).restart)
+
+
+@functools.cache
+def jitted(name):
+    """A function of positions that the ground answers."""
+    return jax.jit(getattr(env_of().ground, name))
+
+
 def still(count=COUNT):
     return jnp.zeros((count, 12), jnp.float32), jnp.zeros((count, 3), jnp.float32)
 
@@ -133,7 +144,7 @@ def test_only_the_critic_sees_the_terrain():
     spec, flat = env_of().spec, VelocityEnv(dataclasses.replace(CONFIG, terrain=TerrainConfig()))
     assert (spec.policy_size, spec.privileged_size) == (45, 56 + 187)
     assert (flat.spec.policy_size, flat.spec.privileged_size) == (45, 56)
-    assert flat.reset(jax.random.key(0)).physics.visit is None
+    assert jax.eval_shape(flat.reset, jax.random.key(0)).physics.visit is None
     # 17 lines of 11 points, 0.1 m apart; the 9 x 7 grid under the trunk, 0.05 m apart.
     assert SCAN.shape == (187, 2) and UNDER_TRUNK.shape == (63, 2)
     np.testing.assert_allclose(np.abs(SCAN).max(axis=0), [0.8, 0.5])
@@ -166,7 +177,7 @@ def test_noise_on_the_scan_is_the_tabled_one():
     config = dataclasses.replace(CONFIG, randomise=True)
     env = env_of(config)
     state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(1), COUNT))
-    scan = jax.vmap(lambda q: env_of().ground.scan(q, jax.random.key(0))[0])(state.physics.qpos)
+    scan = jax.vmap(jitted("scan"), (0, None))(state.physics.qpos, jax.random.key(0))[0]
     noise = np.asarray(state.observation["privileged"][:, 56:] - scan)
     assert 0.49 < np.abs(noise).max() <= 0.5 + 1e-6  # 0.1 m times 5
 
@@ -281,7 +292,6 @@ def test_a_fall_is_the_trunk_touching_the_ground_where_it_is():
 
 def test_the_gap_under_the_trunk_is_that_of_its_whole_box():
     """Against rays under a dense grid of points of the box's faces."""
-    ground = env_of().ground
     steps = np.linspace(-1.0, 1.0, 15)
     box = np.array([[x, y, z] for x in steps for y in steps for z in (-1, 1)]) / 2 * A1.trunk_box
     missed = []
@@ -289,7 +299,7 @@ def test_the_gap_under_the_trunk_is_that_of_its_whole_box():
         turn = Rotation.from_quat(np.roll(qpos[3:7], -1))
         points = qpos[:3] + turn.apply(box)
         expected = (points[:, 2] - ray_heights(points[:, :2])).min()
-        missed.append(float(ground.trunk_gap(jnp.asarray(qpos, jnp.float32))) - expected)
+        missed.append(float(jitted("trunk_gap")(jnp.asarray(qpos, jnp.float32))) - expected)
     # Between its points along the edges a riser can hide by half their distance, 17 mm, times
     # its slope of at most 1.7.
     assert min(missed) > -0.02 and max(missed) < 0.03 and np.median(missed) < 0.005
@@ -306,7 +316,7 @@ def test_a_sole_on_a_slope_touches_along_its_normal():
     normal = np.array([fall, 0.0, 1.0]) / np.hypot(fall, 1.0)
     foot = np.array([x, y, height]) + (A1.foot_radius + gap_m) * normal
     qpos = jnp.array([*foot, 1.0, 0.0, 0.0, 0.0, *A1.default_pose], jnp.float32)
-    found = ground.foot_gap(qpos, jnp.zeros((1, 3), jnp.float32))
+    found = jitted("foot_gap")(qpos, jnp.zeros((1, 3), jnp.float32))
     np.testing.assert_allclose(found, [gap_m], atol=2e-6)
 
 
@@ -331,7 +341,7 @@ def test_a_robot_that_leaves_the_world_goes_on_where_it_is_the_same():
     rows = before.physics.simulation, still(2)[0], jnp.zeros((2, 6), jnp.float32)
     target = jnp.asarray(A1.default_pose, jnp.float32)[None] + rows[1]
     physics = env_of().physics
-    beyond = jax.vmap(lambda s, t, f, p: physics.step(s, t, f, p, 2))(
+    beyond = jax.jit(jax.vmap(lambda s, t, f, p: physics.step(s, t, f, p, 2)))(
         rows[0], target, rows[2], before.parameters.model
     )
     shift = np.array([-24.0, 24.0])
@@ -347,7 +357,7 @@ def test_feet_on_slippery_patches_lose_friction():
     for row in range(len(KINDS) * len(LEVELS)):
         qpos = state.physics.qpos[row]
         given = state.parameters.model[row]
-        found = np.asarray(ground.foothold(qpos, given))
+        found = np.asarray(jitted("foothold")(qpos, given))
         feet = feet_of(np.asarray(qpos, np.float64))
         patch = np.floor((feet[:, :2] + [12.0, 24.0]) / 0.5).astype(int)
         expected = np.array(given)
@@ -386,7 +396,7 @@ def test_levels_follow_the_rule_over_resets(history):
     env = make_velocity(config)
     assert isinstance(env, HistoryWrapper) == (history > 1)
     batch = BatchEnv(env, COUNT)
-    state = batch.reset(jax.random.key(2))
+    state = jax.jit(batch.reset)(jax.random.key(2))
     step = jax.jit(batch.step)
     for _ in range(2):
         first = state.env.physics.visit
@@ -403,7 +413,7 @@ def test_levels_follow_the_rule_over_resets(history):
         np.testing.assert_array_equal(state.env.physics.visit.level, expected)
         np.testing.assert_array_equal(state.env.physics.visit.column, first.column)
         np.testing.assert_array_equal(out.metrics["terrain_level"], first.level)
-        centre = jax.vmap(lambda *tile: tile_centre(env_of().ground.terrain, *tile))(
+        centre = jax.vmap(jax.jit(lambda *tile: tile_centre(env_of().ground.terrain, *tile)))(
             *state.env.physics.visit[:2]
         )
         np.testing.assert_allclose(state.env.physics.qpos[:, :2], centre, atol=1e-5)
@@ -413,7 +423,6 @@ def test_levels_follow_the_rule_over_resets(history):
 @pytest.mark.parametrize("terminated, expected", [(True, 1), (False, 2)])
 def test_a_fall_is_measured_by_the_whole_episode(terminated, expected):
     # 0.03 m gone of the 0.04 m asked for in 2 steps of 1 m/s; the whole episode asks for 0.1.
-    env = env_of()
     state = jax.tree.map(lambda leaf: leaf[0], fresh())
     visit = state.physics.visit._replace(
         level=jnp.int32(2), furthest_m=jnp.float32(0.03), asked_m=jnp.float32(0.04)
@@ -424,7 +433,7 @@ def test_a_fall_is_measured_by_the_whole_episode(terminated, expected):
         time_s=jnp.float32(0.04),
     )
     final = state.replace(physics=physics, terminated=jnp.array(terminated))
-    assert env.restart(jax.random.key(0), final).physics.visit.level == expected
+    assert restart_of()(jax.random.key(0), final).physics.visit.level == expected
 
 
 def test_a_lost_robot_starts_again_on_sound_ground():
@@ -433,7 +442,7 @@ def test_a_lost_robot_starts_again_on_sound_ground():
         lambda leaf: jnp.full_like(leaf, jnp.nan) if leaf.dtype == jnp.float32 else leaf,
         state.physics,
     )
-    again = env_of().restart(jax.random.key(0), state.replace(physics=lost))
+    again = restart_of()(jax.random.key(0), state.replace(physics=lost))
     assert again.physics.visit.level == state.physics.visit.level
     for leaf in jax.tree.leaves((again.physics, again.observation, again.reward)):
         assert np.isfinite(leaf).all()
@@ -441,13 +450,14 @@ def test_a_lost_robot_starts_again_on_sound_ground():
 
 def test_a_fixed_level_has_one_row_of_tiles_and_no_curriculum():
     terrain = TerrainConfig(kind="stairs_up", level=7, num_columns=2, cell_m=0.1)
-    env = VelocityEnv(dataclasses.replace(CONFIG, terrain=terrain))
-    state = env.reset(jax.random.key(0))
+    config = dataclasses.replace(CONFIG, terrain=terrain)
+    env = env_of(config)
+    state = jax.jit(env.reset)(jax.random.key(0))
     assert state.physics.visit.level == 7 and state.metrics["terrain_level"] == 7
     # 8 steps of 0.05 + 0.18 x 0.7 = 0.176 m down.
     ground = float(height_at(env.ground.terrain, *state.physics.qpos[:2]))
     np.testing.assert_allclose(ground, -8 * 0.176, atol=1e-5)
-    again = env.restart(jax.random.key(1), state)
+    again = restart_of(config)(jax.random.key(1), state)
     assert again.physics.visit.level == 7
 
 
