@@ -4,7 +4,7 @@ python -m experiments.terrain.report [FILE]
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LightSource
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from hinf_rl.envs.legged.config import TerrainConfig
 from hinf_rl.envs.legged.heights import TILE_KINDS
@@ -30,7 +31,7 @@ def cells_of(data: Mapping[str, Any], kind: str) -> dict[int, Mapping[str, Any]]
     return {level: data["cells"][f"{kind} {level}"] for level in levels}
 
 
-def interval(values: Sequence[Sequence[float]]) -> Interval:
+def interval(values: ArrayLike) -> Interval:
     """Mean over seeds with its interval; of one seed, over its walks."""
     array = np.asarray(values, float)
     is_share = set(np.unique(array)) <= {0.0, 1.0}
