@@ -34,7 +34,7 @@ def throw(observation):
 def test_a_walk_begins_with_its_command_and_keeps_it():
     env = walking(1.0)
     assert env.spec.episode_length == 50 and env.spec.policy_size == 6 * 45
-    state = env.reset(jax.random.key(0))
+    state = jax.jit(env.reset)(jax.random.key(0))
     np.testing.assert_allclose(state.observation["policy"].reshape(6, 45)[:, :3], [[1.6, 0, 0]] * 6)
     np.testing.assert_allclose(state.observation["privileged"][:3], [1.6, 0.0, 0.0])
     step = jax.jit(env.step)
