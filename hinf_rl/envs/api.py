@@ -135,4 +135,15 @@ class Env(Protocol):
         ...
 
 
-__all__ = ["DisturbanceSpec", "Env", "EnvSpec", "Mirror", "State"]
+def restart(env: Env, key: Array, final: State) -> State:
+    """Starts the episode that follows `final`, the last state of the one before.
+
+    An environment that carries something from episode to episode (a level of difficulty) has a
+    method `restart(key, final)`; `final` may hold numbers that are not finite, which must not
+    reach the new episode. Every other environment is reset.
+    """
+    method = getattr(env, "restart", None)
+    return env.reset(key) if method is None else method(key, final)
+
+
+__all__ = ["DisturbanceSpec", "Env", "EnvSpec", "Mirror", "State", "restart"]

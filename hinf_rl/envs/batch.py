@@ -1,13 +1,14 @@
 """Many instances of one environment: episode ends, fresh resets and the finite guard."""
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from hinf_rl.envs.api import Env, EnvSpec, State
+from hinf_rl.envs.api import Env, EnvSpec, State, restart
 from hinf_rl.errors import UserError
 from hinf_rl.partition import by_rows
 from hinf_rl.types import Array, PyTree
@@ -152,7 +153,7 @@ class BatchEnv:
         valid = given_finite & _healthy(stepped, self._num_envs)
         step = self._summarise(state, stepped, valid)
 
-        fresh = self._reset(reset_key)
+        fresh = by_rows(jax.vmap(partial(restart, self._env)))(reset_key, stepped)
         _check_same_structure(fresh, stepped)
         ended = step.done
         count = state.step_count + jnp.int32(1)

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from hinf_rl.envs.api import DisturbanceSpec, Env, EnvSpec, Mirror, State
+from hinf_rl.envs.api import DisturbanceSpec, Env, EnvSpec, Mirror, State, restart
 from hinf_rl.errors import UserError
 from hinf_rl.types import Array
 
@@ -36,8 +36,11 @@ class HistoryWrapper:
 
     def reset(self, key: Array) -> State:
         """Starts an episode whose history is the first observation, repeated."""
-        state = self.env.reset(key)
-        return _with_policy(state, jnp.tile(state.observation["policy"], self.length))
+        return self._repeated(self.env.reset(key))
+
+    def restart(self, key: Array, final: State) -> State:
+        """Starts the episode after `final`; see `hinf_rl.envs.api.restart`."""
+        return self._repeated(restart(self.env, key, final))
 
     def step(self, state: State, action: Array, disturbance: Array | None = None) -> State:
         """Advances one control step and drops the oldest observation."""
@@ -46,6 +49,9 @@ class HistoryWrapper:
         stepped = self.env.step(_with_policy(state, history[:size]), action, disturbance)
         newest = stepped.observation["policy"]
         return _with_policy(stepped, jnp.concatenate([newest, history[:-size]]))
+
+    def _repeated(self, state: State) -> State:
+        return _with_policy(state, jnp.tile(state.observation["policy"], self.length))
 
     def _mirror_of_stack(self, mirror: Mirror) -> tuple[tuple[int, ...], tuple[float, ...]]:
         permutation, sign = mirror.policy
@@ -82,6 +88,10 @@ class ActionDisturbanceWrapper:
     def reset(self, key: Array) -> State:
         """Starts an episode from `key`, which is consumed."""
         return self.env.reset(key)
+
+    def restart(self, key: Array, final: State) -> State:
+        """Starts the episode after `final`; see `hinf_rl.envs.api.restart`."""
+        return restart(self.env, key, final)
 
     def step(self, state: State, action: Array, disturbance: Array | None = None) -> State:
         """Advances one control step under `action + disturbance`."""

@@ -7,6 +7,7 @@ where the field says otherwise.
 import dataclasses
 from typing import Any
 
+from hinf_rl.envs.legged.heights import PATCH_M, PLATFORM_M, STEP_WIDTH_M, TILE_KINDS
 from hinf_rl.envs.legged.mjcf import Collisions
 from hinf_rl.envs.legged.robots import get_robot
 from hinf_rl.envs.physics.make import PHYSICS
@@ -92,6 +93,101 @@ class RandomisationConfig:
             )
 
 
+# Heights of one world; more would not fit beside the rest of a training.
+_MAX_VERTICES = 2e7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TerrainConfig:
+    """The ground that robots walk on.
+
+    Attributes:
+      kind: "flat", one kind of tile (see `hinf_rl.envs.legged.heights`), or "mixed".
+      level: how hard every tile is, without curriculum; None has all levels, and moves each
+        environment up and down by how far it gets.
+      num_levels: levels; difficulty is level / num_levels.
+      num_columns: columns of tiles, each of one kind.
+      shares: of the columns of a mixed world, in the order of `TILE_KINDS`.
+      tile_m: side of a tile.
+      cell_m: side of a cell of the height field.
+      first_level_max: highest level of an environment's first episode.
+      start_spread_m: episodes begin this far from the tile's middle, along x and y.
+      noise_height_m: uniform noise on the heights that the critic sees.
+      seed: of roughness, blocks and patches.
+    """
+
+    kind: str = "flat"
+    level: int | None = None
+    num_levels: int = 10
+    num_columns: int = 20
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.3, 0.1, 0.0)
+    tile_m: float = 8.0
+    cell_m: float = 0.05
+    first_level_max: int = 5
+    start_spread_m: float = 1.0
+    noise_height_m: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        kinds = ("flat", "mixed", *TILE_KINDS)
+        if self.kind not in kinds:
+            raise unknown_name("terrain", self.kind, kinds)
+        for name in ("num_levels", "num_columns"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("first_level_max", "noise_height_m", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.level is not None and self.kind == "flat":
+            raise UserError(f"flat ground has no level {self.level}; set kind to another terrain")
+        if self.level is not None and not 0 <= self.level < self.num_levels:
+            raise UserError(f"level must lie in [0, {self.num_levels}), got {self.level}")
+        self._check_shares()
+        self._check_sizes()
+
+    def _check_shares(self) -> None:
+        wrong = len(self.shares) != len(TILE_KINDS) or min(self.shares, default=0) < 0
+        if wrong or not sum(self.shares) > 0:
+            raise UserError(
+                f"shares must be {len(TILE_KINDS)} numbers >= 0, not all 0, for "
+                f"{', '.join(TILE_KINDS)}, got {self.shares}"
+            )
+
+    def _check_sizes(self) -> None:
+        if self.cell_m <= 0:
+            raise UserError(f"cell_m must be positive, got {self.cell_m}")
+        # A step up and one down on either side of the platform.
+        smallest = PLATFORM_M + 4 * STEP_WIDTH_M
+        if self.tile_m < smallest or not _divides(PATCH_M, self.tile_m):
+            raise UserError(
+                f"tile_m must be a multiple of {PATCH_M} m of at least {smallest} m, got "
+                f"{self.tile_m}"
+            )
+        for name, size in (("the step width", STEP_WIDTH_M), ("tile_m", self.tile_m)):
+            if not _divides(self.cell_m, size):
+                raise UserError(
+                    f"cell_m must divide {name} of {size} m, got {self.cell_m}; take 0.05 or 0.1"
+                )
+        reach = self.tile_m / 2
+        if not 0 <= self.start_spread_m < reach:
+            raise UserError(
+                f"start_spread_m must lie in [0, {reach}), half a tile, got {self.start_spread_m}"
+            )
+        rows = self.num_levels if self.level is None else 1
+        vertices = rows * self.num_columns * (self.tile_m / self.cell_m) ** 2
+        if vertices > _MAX_VERTICES:
+            raise UserError(
+                f"{rows} x {self.num_columns} tiles with cells of {self.cell_m} m have "
+                f"{vertices:.3g} heights, more than {_MAX_VERTICES:.3g}; take fewer tiles or "
+                "larger cells"
+            )
+
+
+def _divides(part: float, whole: float) -> bool:
+    count = whole / part
+    return abs(count - round(count)) < 1e-6
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VelocityConfig:
     """A quadruped that follows a velocity command while its trunk is pushed.
@@ -114,7 +210,7 @@ class VelocityConfig:
       physics: "native" (MuJoCo on the CPU's threads) or "mjx" (MuJoCo in JAX, on any device).
       num_threads: threads of native physics, 0 for all cores.
       mjx: how MJX simulates; native physics takes none of it.
-      reward, randomisation: see there.
+      reward, randomisation, terrain: see there.
     """
 
     robot: str = "aliengo"
@@ -138,6 +234,7 @@ class VelocityConfig:
     mjx: MjxSettings = dataclasses.field(default_factory=MjxSettings)
     reward: RewardConfig = RewardConfig()
     randomisation: RandomisationConfig = RandomisationConfig()
+    terrain: TerrainConfig = TerrainConfig()
 
     def __post_init__(self) -> None:
         get_robot(self.robot)
@@ -178,4 +275,4 @@ class VelocityConfig:
         return self.mjx.solver if self.physics == "mjx" else {}
 
 
-__all__ = ["RandomisationConfig", "RewardConfig", "VelocityConfig"]
+__all__ = ["RandomisationConfig", "RewardConfig", "TerrainConfig", "VelocityConfig"]

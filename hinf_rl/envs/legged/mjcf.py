@@ -1,9 +1,11 @@
 """Writes a quadruped specification as MJCF: primitives only, no meshes, no files."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Literal
 from xml.etree import ElementTree
 
+from hinf_rl.envs.legged.heights import HeightField
 from hinf_rl.envs.legged.robots import JOINTS, LEG_SIGNS, LEGS, Inertial, QuadrupedSpec
 from hinf_rl.errors import UserError
 
@@ -12,6 +14,7 @@ Collisions = Literal["feet", "full"]
 # Contact bit: the floor meets the robot, robot parts never meet each other.
 _ROBOT_BIT = 2
 _LIMB_COLOUR = "0.75 0.77 0.8 1"
+_CORNER_RADIUS_M = 0.02
 
 
 def _numbers(*values: float) -> str:
@@ -114,6 +117,7 @@ def build_mjcf(
     timestep: float = 0.005,
     integrator: Literal["Euler", "implicitfast"] = "implicitfast",
     collisions: Collisions = "feet",
+    height_field: HeightField | None = None,
     friction: float = 1.0,
     armature: float = 0.01,
     joint_damping: float = 0.0,
@@ -122,13 +126,16 @@ def build_mjcf(
     ls_iterations: int = 50,
     numerics: Mapping[str, int] | None = None,
 ) -> str:
-    """Returns the MJCF text of a quadruped on a flat floor.
+    """Returns the MJCF text of a quadruped on a flat floor or a height field.
 
     Args:
       spec: the robot.
       timestep: physics step in s.
       integrator: MuJoCo integrator; `implicitfast` keeps PD damping stable at larger steps.
       collisions: "feet" lets feet and trunk touch the floor, "full" hips, thighs and calves too.
+      height_field: the ground instead of a flat floor; its elevation is not in the text, and goes
+        into the compiled model's `hfield_data`. With "feet", spheres in the trunk's corners touch
+        it in place of the box, which MJX would test against every cell below it.
       friction: sliding friction of the feet.
       armature: rotor inertia added to each joint (kg m^2).
       joint_damping: passive joint damping (Nm s/rad).
@@ -163,10 +170,10 @@ def build_mjcf(
     default = ElementTree.SubElement(root, "default")
     ElementTree.SubElement(default, "joint", joint)
     ElementTree.SubElement(default, "geom", geom)
-    _add_scene(root)
+    asset = _add_scene(root)
     world = ElementTree.SubElement(root, "worldbody")
-    _add_floor(world)
-    _add_trunk(world, spec, collisions)
+    _add_floor(world, asset, height_field)
+    _add_trunk(world, spec, collisions, has_corners=height_field is not None)
     _add_actuators(root, spec)
     for name, value in (numerics or {}).items():
         custom = ElementTree.SubElement(root, "custom")
@@ -184,7 +191,8 @@ def _check(timestep: float, friction: float, armature: float, collisions: str) -
         raise UserError(f"collisions must be 'feet' or 'full', got {collisions!r}")
 
 
-def _add_scene(root: ElementTree.Element) -> None:
+def _add_scene(root: ElementTree.Element) -> ElementTree.Element:
+    """Adds how the world looks; returns the element for further assets."""
     asset = ElementTree.SubElement(root, "asset")
     ElementTree.SubElement(
         asset,
@@ -203,25 +211,35 @@ def _add_scene(root: ElementTree.Element) -> None:
     visual = ElementTree.SubElement(root, "visual")
     ElementTree.SubElement(visual, "global", offwidth="1280", offheight="720")
     ElementTree.SubElement(visual, "headlight", ambient="0.4 0.4 0.4", diffuse="0.4 0.4 0.4")
+    return asset
 
 
-def _add_floor(world: ElementTree.Element) -> None:
+def _add_floor(
+    world: ElementTree.Element, asset: ElementTree.Element, field: HeightField | None
+) -> None:
     ElementTree.SubElement(
         world, "light", pos="0 -1 4", dir="0 0.25 -1", directional="true", diffuse="0.8 0.8 0.8"
     )
+    floor = {"name": "floor", "material": "floor", "contype": str(_ROBOT_BIT), "conaffinity": "0"}
+    if field is None:
+        ElementTree.SubElement(world, "geom", floor, type="plane", size="0 0 0.05")
+        return
+    rows, columns = field.elevation.shape
     ElementTree.SubElement(
-        world,
-        "geom",
+        asset,
+        "hfield",
         name="floor",
-        type="plane",
-        size="0 0 0.05",
-        material="floor",
-        contype=str(_ROBOT_BIT),
-        conaffinity="0",
+        nrow=str(rows),
+        ncol=str(columns),
+        size=_numbers(*field.half_size_m, field.range_m, field.base_m),
     )
+    place = _numbers(0, 0, field.lowest_m)
+    ElementTree.SubElement(world, "geom", floor, type="hfield", hfield="floor", pos=place)
 
 
-def _add_trunk(world: ElementTree.Element, spec: QuadrupedSpec, collisions: Collisions) -> None:
+def _add_trunk(
+    world: ElementTree.Element, spec: QuadrupedSpec, collisions: Collisions, *, has_corners: bool
+) -> None:
     trunk = ElementTree.SubElement(
         world, "body", name="trunk", pos=_numbers(0, 0, spec.spawn_height)
     )
@@ -230,13 +248,30 @@ def _add_trunk(world: ElementTree.Element, spec: QuadrupedSpec, collisions: Coll
     _add_geom(
         trunk,
         "trunk",
-        collides=True,
+        collides=collisions == "full" or not has_corners,
         type="box",
         size=_numbers(*(side / 2 for side in spec.trunk_box)),
         rgba="0.25 0.45 0.7 1",
     )
+    if has_corners and collisions == "feet":
+        _add_corners(trunk, spec)
     for index in range(4):
         _add_leg(trunk, spec, index, collisions)
+
+
+def _add_corners(trunk: ElementTree.Element, spec: QuadrupedSpec) -> None:
+    """Spheres that fill the corners of the trunk's box; nobody sees them."""
+    corner = [side / 2 - _CORNER_RADIUS_M for side in spec.trunk_box]
+    for index, signs in enumerate(itertools.product((1, -1), repeat=3)):
+        _add_geom(
+            trunk,
+            f"trunk_corner_{index}",
+            collides=True,
+            type="sphere",
+            size=_numbers(_CORNER_RADIUS_M),
+            pos=_numbers(*(sign * side for sign, side in zip(signs, corner, strict=True))),
+            group="3",
+        )
 
 
 __all__ = ["Collisions", "build_mjcf"]

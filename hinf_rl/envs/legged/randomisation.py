@@ -16,6 +16,8 @@ from hinf_rl.envs.legged.robots import LEGS, QuadrupedSpec
 from hinf_rl.envs.physics.api import ModelField
 from hinf_rl.types import Array
 
+FRICTION = slice(4, 8)
+"""Where `model_fields` have the friction of the feet."""
 # Gap (m) between the lowest sole and the ground at reset.
 _START_GAP_M = 0.01
 
@@ -119,4 +121,4 @@ def _uniform(key: Array, bounds: tuple[float, float]) -> Array:
     return jax.random.uniform(key, (), minval=bounds[0], maxval=bounds[1])
 
 
-__all__ = ["Drawn", "draw", "initial_motion", "model_fields", "observation_noise"]
+__all__ = ["FRICTION", "Drawn", "draw", "initial_motion", "model_fields", "observation_noise"]

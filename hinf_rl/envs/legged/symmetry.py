@@ -29,12 +29,22 @@ def _concatenate(*blocks: _Signed) -> _Signed:
     return tuple(permutation), tuple(signs)
 
 
-def velocity_mirror() -> Mirror:
-    """The reflection of the velocity task's observations, action and force."""
+def _height_grid(rows: int, columns: int) -> _Signed:
+    """Heights on `rows` lines ahead and abeam, each of `columns` points from right to left."""
+    flipped = (row * columns + columns - 1 - i for row in range(rows) for i in range(columns))
+    return tuple(flipped), (1.0,) * (rows * columns)
+
+
+def velocity_mirror(height_grid: tuple[int, int] = (0, 0)) -> Mirror:
+    """The reflection of the velocity task's observations, action and force.
+
+    Args:
+      height_grid: lines and points per line of the heights that the critic sees last.
+    """
     policy = _concatenate(_COMMAND, _AXIAL, _POLAR, _JOINTS, _JOINTS, _JOINTS)
     return Mirror(
         policy=policy,
-        privileged=_concatenate(policy, _POLAR, _POLAR, _SCALAR, _LEGS),
+        privileged=_concatenate(policy, _POLAR, _POLAR, _SCALAR, _LEGS, _height_grid(*height_grid)),
         action=_JOINTS,
         disturbance=_POLAR,
     )

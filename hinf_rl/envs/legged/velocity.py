@@ -1,4 +1,4 @@
-"""A quadruped that follows velocity commands on flat ground while its trunk is pushed.
+"""A quadruped that follows velocity commands over flat ground or terrain while it is pushed.
 
 The disturbance is a force on the trunk's centre of mass, in newtons, in the heading frame
 (x where the trunk's yaw points, z up), held for the whole control step. It is given in the
@@ -9,7 +9,6 @@ heading frame because a disturber sees what the policy sees, which holds no comp
 # pyright: reportAttributeAccessIssue=false
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,11 @@ from hinf_rl.envs.api import DisturbanceSpec, EnvSpec, State
 from hinf_rl.envs.legged import kinematics, randomisation, symmetry
 from hinf_rl.envs.legged.commands import draw_command, yaw_command
 from hinf_rl.envs.legged.config import VelocityConfig
+from hinf_rl.envs.legged.ground import make_ground
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.rewards import Motion, auxiliary_terms, task_terms, term_names
 from hinf_rl.envs.legged.robots import QuadrupedSpec, get_robot
+from hinf_rl.envs.legged.state import QuadrupedState
 from hinf_rl.envs.physics.api import PhysicsState
 from hinf_rl.envs.physics.make import make_physics
 from hinf_rl.types import Array, Numeric
@@ -33,46 +34,12 @@ _ACTION_LIMIT = 100.0
 _FORCE_SCALE = 0.01  # per N, in the critic's observation
 
 
-class QuadrupedState(NamedTuple):
-    """Simulator state and what the task remembers of the last steps.
-
-    Attributes:
-      simulation: the physics.
-      command: [3] forward and lateral speed (m/s), yaw rate (rad/s).
-      heading: [] commanded heading (rad).
-      action, previous_action: [12] last action and the one before.
-      air_time: [4] s since each foot left the ground.
-      in_contact: [4] bool.
-      force: [3] N, heading frame, applied during the last step.
-      time_s: [] since the episode began.
-    """
-
-    simulation: PhysicsState
-    command: Array
-    heading: Array
-    action: Array
-    previous_action: Array
-    air_time: Array
-    in_contact: Array
-    force: Array
-    time_s: Array
-
-    @property
-    def qpos(self) -> Array:
-        """[19] trunk position (m), attitude, joint angles (rad)."""
-        return self.simulation.qpos
-
-    @property
-    def qvel(self) -> Array:
-        """[18] trunk velocity (world m/s, body rad/s), joint velocities (rad/s)."""
-        return self.simulation.qvel
-
-
 class VelocityEnv:
     """The velocity task of one robot.
 
     The observation of the policy is one step of 45 numbers; `hinf_rl.envs.wrappers` stacks
-    the history. The critic also sees linear velocity, force, height and foot contacts.
+    the history. The critic also sees linear velocity, force, height and foot contacts, and on
+    terrain the heights around the trunk.
 
     Args:
       config: settings of the task.
@@ -84,14 +51,17 @@ class VelocityEnv:
         self.robot = robot or get_robot(config.robot)
         self.stiffness = config.stiffness or self.robot.stiffness
         self.damping = config.damping or self.robot.damping
+        self.ground = make_ground(config, self.robot)
         self.model = mujoco.MjModel.from_xml_string(
             build_mjcf(
                 self.robot,
                 timestep=config.physics_dt_s,
                 collisions=config.collisions,
+                height_field=self.ground.height_field,
                 **config.solver,
             )
         )
+        self.ground.write(self.model)
         self.model.actuator_gainprm[:, 0] = self.stiffness
         self.model.actuator_biasprm[:, 1] = -self.stiffness
         self.model.actuator_biasprm[:, 2] = -self.damping
@@ -108,7 +78,7 @@ class VelocityEnv:
         self.spec = EnvSpec(
             name=self.robot.name,
             policy_size=45,
-            privileged_size=45 + 3 + 3 + 1 + 4,
+            privileged_size=45 + 3 + 3 + 1 + 4 + self.ground.num_heights,
             action_size=12,
             disturbance=DisturbanceSpec(
                 size=3,
@@ -120,14 +90,23 @@ class VelocityEnv:
             episode_length=round(config.episode_length_s / config.dt_s),
             task_reward_max=config.reward.task_max * config.dt_s,
             task_reward_scale=config.reward.task_max * config.dt_s,
-            mirror=symmetry.velocity_mirror(),
+            mirror=symmetry.velocity_mirror(self.ground.height_grid),
         )
 
     def reset(self, key: Array) -> State:
         """Starts an episode near the default pose with a fresh command and fresh parameters."""
+        return self._begin(key, None)
+
+    def restart(self, key: Array, final: State) -> State:
+        """Starts the episode that follows `final`; on terrain, on a tile of the next level."""
+        return self._begin(key, final)
+
+    def _begin(self, key: Array, final: State | None) -> State:
         key_start, key_parameters, key_command, key_noise, next_key = jax.random.split(key, 5)
         drawn = randomisation.draw(key_parameters, self.robot, self.config)
         qpos, qvel = randomisation.initial_motion(key_start, self.robot, self.config)
+        # Flat ground draws nothing, and keys must not depend on the ground.
+        qpos, visit = self.ground.begin(jax.random.fold_in(key_start, 0), qpos, final)
         command, heading = draw_command(key_command, self.config)
         zeros = jnp.zeros(12, jnp.float32)
         physics = QuadrupedState(
@@ -140,9 +119,11 @@ class VelocityEnv:
             in_contact=jnp.zeros(4, bool),
             force=jnp.zeros(3, jnp.float32),
             time_s=jnp.zeros((), jnp.float32),
+            visit=visit,
         )
         zero = jnp.zeros((), jnp.float32)
         terms = {"velocity_error": zero, "yaw_error": zero, "nonfinite": zero}
+        terms |= self.ground.metrics(visit)
         return State(
             physics=physics,
             observation=self._observe(physics, key_noise),
@@ -169,6 +150,8 @@ class VelocityEnv:
         action = jnp.clip(action, -_ACTION_LIMIT, _ACTION_LIMIT)
         simulation = self._simulate(before, action, force, state.parameters, key_delay)
         simulation = self._push(simulation, before.time_s, key_push)
+        simulation, visit = self.ground.follow(before, simulation, self.spec.dt_s)
+        before = before._replace(visit=visit)
         physics, motion = self._advance(before, simulation, action, force, state.parameters)
         task = task_terms(motion, self.config.reward)
         auxiliary = auxiliary_terms(
@@ -185,11 +168,12 @@ class VelocityEnv:
             observation=self._observe(physics, key_noise),
             reward=reward,
             task_reward=task_reward,
-            terminated=self._has_fallen(simulation),
+            terminated=self.ground.trunk_gap(simulation.qpos) < _CONTACT_M,
             metrics={
                 "velocity_error": velocity_error,
                 "yaw_error": jnp.abs(motion.command[2] - motion.angular_velocity[2]),
                 "nonfinite": simulation.nonfinite,
+                **self.ground.metrics(visit),
                 **terms,
             },
             key=next_key,
@@ -211,9 +195,8 @@ class VelocityEnv:
             target = jnp.where(late[:, None], target[None], previous[None])
         yaw = kinematics.yaw_angle(before.qpos[3:7])
         wrench = jnp.concatenate([kinematics.rotate_heading(yaw, force), jnp.zeros(3, jnp.float32)])
-        return self.physics.step(
-            before.simulation, target, wrench, parameters.model, self.config.substeps
-        )
+        model = self.ground.foothold(before.qpos, parameters.model)
+        return self.physics.step(before.simulation, target, wrench, model, self.config.substeps)
 
     def _push(self, simulation: PhysicsState, time_s: Array, key: Array) -> PhysicsState:
         """Kicks the trunk's horizontal velocity at the tabled interval."""
@@ -242,8 +225,7 @@ class VelocityEnv:
         leg_rates = rates.reshape(4, 1, 3)
         foot_velocity = jnp.sum(jacobians * leg_rates, axis=-1)
         foot_velocity += jnp.cross(jnp.broadcast_to(qvel[3:6], feet.shape), feet)
-        foot_height = qpos[2] + kinematics.rotate(attitude, feet)[:, 2] - self.robot.foot_radius
-        in_contact = foot_height < _CONTACT_M
+        in_contact = self.ground.foot_gap(qpos, feet) < _CONTACT_M
         air_time = before.air_time + self.spec.dt_s
         target = self._default_pose + self.robot.action_scale * action
         torque = pd_torque(
@@ -259,7 +241,7 @@ class VelocityEnv:
             linear_velocity=kinematics.rotate_inverse(attitude, qvel[:3]),
             angular_velocity=qvel[3:6],
             gravity=_gravity(attitude),
-            height=qpos[2],
+            height=self.ground.trunk_height(qpos),
             joints=joints,
             joint_velocity=rates,
             previous_joint_velocity=before.qvel[6:],
@@ -283,10 +265,6 @@ class VelocityEnv:
         )
         return after, motion
 
-    def _has_fallen(self, simulation: PhysicsState) -> Array:
-        clearance = kinematics.trunk_clearance(self.robot, simulation.qpos[2], simulation.qpos[3:7])
-        return clearance < _CONTACT_M
-
     def _observe(self, physics: QuadrupedState, key: Array) -> dict[str, Array]:
         qpos, qvel = physics.qpos, physics.qvel
         command = physics.command * jnp.array([2.0, 2.0, 0.25], jnp.float32)
@@ -304,9 +282,10 @@ class VelocityEnv:
         policy = jnp.concatenate([command, sensed, physics.action])
         policy = jnp.clip(policy, -_ACTION_LIMIT, _ACTION_LIMIT)
         velocity = kinematics.rotate_inverse(qpos[3:7], qvel[:3])
-        height = 5.0 * jnp.clip(qpos[2:3] - 0.5, -1.0, 1.0)
+        height = 5.0 * jnp.clip(self.ground.trunk_height(qpos)[None] - 0.5, -1.0, 1.0)
         contacts = physics.in_contact.astype(jnp.float32)
         privileged = [policy, 2.0 * velocity, _FORCE_SCALE * physics.force, height, contacts]
+        privileged += self.ground.scan(qpos, jax.random.fold_in(key, 0))
         return {"policy": policy, "privileged": jnp.concatenate(privileged)}
 
     def _next_command(self, physics: QuadrupedState, key: Array) -> QuadrupedState:

@@ -1,0 +1,1 @@
+"""Quadrupeds on slopes, stairs, blocks and slippery ground."""

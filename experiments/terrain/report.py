@@ -1,0 +1,226 @@
+"""Renders results/walks.json as report.md, with the world and survival over levels as pictures.
+
+python -m experiments.terrain.report [FILE]
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LightSource
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from hinf_rl.envs.legged.config import TerrainConfig
+from hinf_rl.envs.legged.heights import TILE_KINDS
+from hinf_rl.envs.legged.terrain import build_terrain, column_kinds
+from hinf_rl.evaluation.statistics import Interval, stratified_interval, wilson_interval
+from hinf_rl.training.files import read_json, write_atomic
+
+RESULTS = Path(__file__).parent / "results"
+_STYLES = ("-o", "--s", "-.^", ":D", "-v", "--x")
+
+
+def cells_of(data: Mapping[str, Any], kind: str) -> dict[int, Mapping[str, Any]]:
+    """The measured levels of a kind, in order."""
+    names = (name.split() for name in data["cells"])
+    levels = sorted(int(level) for found, level in names if found == kind)
+    return {level: data["cells"][f"{kind} {level}"] for level in levels}
+
+
+def interval(values: ArrayLike) -> Interval:
+    """Mean over seeds with its interval; of one seed, over its walks."""
+    array = np.asarray(values, float)
+    is_share = set(np.unique(array)) <= {0.0, 1.0}
+    if len(array) == 1 and is_share:
+        return wilson_interval(int(array.sum()), array.size)
+    return stratified_interval(array)
+
+
+def progress(cell: Mapping[str, Any], duration_s: float) -> np.ndarray:
+    """[seeds, walks] furthest distance over what the command asked for in the whole walk."""
+    return np.asarray(cell["distance_m"], float) / (cell["asked_m_s"] * duration_s)
+
+
+def rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row for each kind and level, with intervals."""
+    found = []
+    for kind in TILE_KINDS:
+        for level, cell in cells_of(data, kind).items():
+            found.append(
+                {
+                    "kind": kind,
+                    "level": level,
+                    "survival": interval(cell["survived"]),
+                    "worst_seed": min(float(np.mean(seed)) for seed in cell["survived"]),
+                    "progress": interval(progress(cell, data["config"]["duration_s"])),
+                    "velocity_error": interval(cell["velocity_error"]),
+                }
+            )
+    return found
+
+
+def _text(value: Interval) -> str:
+    return f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def table(data: Mapping[str, Any]) -> list[str]:
+    """Survival, progress and tracking of every kind and level."""
+    lines = [
+        "| terrain | level | survival | worst seed | walked / asked for | velocity error (m/s) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows(data):
+        lines.append(
+            f"| {row['kind'].replace('_', ' ')} | {row['level']} | {_text(row['survival'])} | "
+            f"{row['worst_seed']:.2f} | {_text(row['progress'])} | "
+            f"{_text(row['velocity_error'])} |"
+        )
+    return lines
+
+
+def passed_levels(data: Mapping[str, Any], share: float = 0.9) -> list[str]:
+    """The highest level of each kind up to which at least `share` of the walks survive."""
+    lines = [
+        f"| terrain | highest level with survival >= {share:.2f} at it and below | measured |",
+        "|---|---|---|",
+    ]
+    for kind in TILE_KINDS:
+        cells = cells_of(data, kind)
+        if not cells:
+            continue
+        highest = "none"
+        for level, cell in cells.items():
+            if np.mean(cell["survived"]) < share:
+                break
+            highest = str(level)
+        lines.append(f"| {kind.replace('_', ' ')} | {highest} | {', '.join(map(str, cells))} |")
+    return lines
+
+
+def representation_table(data: Mapping[str, Any]) -> list[str]:
+    """Physics steps per second of each way to hold stairs, beside the plane's."""
+    names = list(dict.fromkeys(name for part in data.values() for name in part["rows"]))
+    lines = [
+        "| stairs as | " + " | ".join(f"{name}, steps/s" for name in data) + " |",
+        "|---|" + "---|" * len(data),
+    ]
+    for name in names:
+        found = [part["rows"].get(name) for part in data.values()]
+        texts = ["-" if one is None else f"{one['steps_per_s']:,.0f}" for one in found]
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return lines
+
+
+def draw_survival(data: Mapping[str, Any], path: Path) -> None:
+    """Survival and progress over levels, one line for each kind."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2)
+    found = rows(data)
+    for panel, name, label in (
+        (panels[0], "survival", "survival"),
+        (panels[1], "progress", "walked / asked for"),
+    ):
+        for kind, style in zip(TILE_KINDS, _STYLES, strict=True):
+            line = [(row["level"], row[name]) for row in found if row["kind"] == kind]
+            if line:
+                levels, values = zip(*line, strict=True)
+                errors = np.array([[v.mean - v.low, v.high - v.mean] for v in values]).T
+                panel.errorbar(
+                    levels,
+                    [v.mean for v in values],
+                    yerr=np.maximum(errors, 0.0),
+                    fmt=style,
+                    capsize=2,
+                    label=kind.replace("_", " "),
+                )
+        panel.set(xlabel="level", ylabel=label, ylim=(-0.05, 1.08))
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw_world(path: Path) -> None:
+    """Every kind at four levels, from above, lit from the side."""
+    config = TerrainConfig(
+        kind="mixed", num_levels=4, num_columns=len(TILE_KINDS), shares=(1.0,) * len(TILE_KINDS)
+    )
+    terrain, _ = build_terrain(config)
+    heights = np.asarray(terrain.heights)
+    grip = np.asarray(terrain.grip).repeat(10, axis=0).repeat(10, axis=1)
+    light = LightSource(azdeg=315, altdeg=35)
+    shade = light.hillshade(heights, vert_exag=1.0, dx=terrain.cell_m, dy=terrain.cell_m)
+    figure = Figure(figsize=(7, 8.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    extent = (0.0, 8.0 * config.num_levels, 0.0, 8.0 * config.num_columns)
+    panel.imshow(shade, cmap="gray", origin="lower", extent=extent)
+    image = panel.imshow(heights, cmap="terrain", alpha=0.45, origin="lower", extent=extent)
+    slippery = np.ma.masked_greater_equal(grip, 1.0)
+    panel.imshow(slippery, cmap="Blues_r", alpha=0.6, origin="lower", extent=extent, vmin=0, vmax=1)
+    middles = 8.0 * np.arange(config.num_columns) + 4.0
+    panel.set_yticks(middles, [kind.replace("_", " ") for kind in column_kinds(config)])
+    panel.set_xticks(
+        8.0 * np.arange(config.num_levels) + 4.0,
+        [f"d = {level / config.num_levels:g}" for level in range(config.num_levels)],
+    )
+    figure.colorbar(image, label="height (m)", shrink=0.6)
+    figure.savefig(path, dpi=110)
+
+
+def markdown(data: Mapping[str, Any], stem: str) -> str:
+    """The report as text."""
+    config, made = data["config"], data["training"]
+    return "\n".join(
+        [
+            "# Terrain: results",
+            "",
+            f"`{config['task']}`, `{config['algorithm']}`, {config['seeds']} seeds of "
+            f"{config['steps_per_seed'] / 1e6:.2f} M steps. {config['episodes']} walks of "
+            f"{config['duration_s']:g} s per seed, kind and level, {config['speed_m_s']:g} m/s "
+            "straight ahead from a random heading, nominal physics, no forces. Mean with 95 % "
+            "interval, over seeds and walks where there are several seeds.",
+            "",
+            *passed_levels(data),
+            "",
+            *table(data),
+            "",
+            f"![survival over level]({stem}.png)",
+            "",
+            "![the kinds of terrain](world.png)",
+            "",
+            f"Trained by `{made['command']}`, commit {str(made['git']['commit'])[:10]}; measured "
+            f"by `{data['evaluation']['command']}`, {data['evaluation']['date_utc'][:10]}, on "
+            f"{data['evaluation']['device']['cpu_count']} cores.",
+            "",
+        ]
+    )
+
+
+def write_report(results: Path) -> Path:
+    """Writes the report and the pictures beside the results; returns the report's path."""
+    data = read_json(results)
+    draw_survival(data, results.with_suffix(".png"))
+    draw_world(results.parent / "world.png")
+    path = results.with_suffix(".md")
+    write_atomic(path, markdown(data, results.stem))
+    return path
+
+
+def main() -> None:
+    """Renders the given results, and the speeds where they were measured."""
+    given = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "walks.json"
+    if given.exists():
+        print(write_report(given))
+    speeds = RESULTS / "representation.json"
+    if speeds.exists():
+        lines = ["# How stairs are held: speeds", "", *representation_table(read_json(speeds)), ""]
+        write_atomic(RESULTS / "representation.md", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
