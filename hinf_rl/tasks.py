@@ -19,6 +19,7 @@ from hinf_rl.config import with_overrides
 from hinf_rl.envs.api import Env
 from hinf_rl.envs.classic import CartPole, CartPoleConfig, Pendulum, PendulumConfig
 from hinf_rl.envs.legged.config import RewardConfig, VelocityConfig
+from hinf_rl.envs.legged.hind_config import HindLegsConfig
 from hinf_rl.envs.lq import LQEnv
 from hinf_rl.envs.wrappers import HistoryWrapper
 from hinf_rl.errors import unknown_name
@@ -89,6 +90,14 @@ def make_velocity(config: VelocityConfig) -> Env:
     from hinf_rl.envs.legged.velocity import VelocityEnv
 
     env = VelocityEnv(config)
+    return HistoryWrapper(env, config.history) if config.history > 1 else env
+
+
+def make_hind_legs(config: HindLegsConfig) -> Env:
+    """Builds a hind-leg task with its observation history."""
+    from hinf_rl.envs.legged.hind_legs import HindLegsEnv
+
+    env = HindLegsEnv(config)
     return HistoryWrapper(env, config.history) if config.history > 1 else env
 
 
@@ -263,6 +272,16 @@ TASKS = {
             tags=("robot", "native physics"),
         ),
         Task(
+            name="a1-hind-legs",
+            summary="Unitree A1 follows velocity commands on its hind legs, pushed by up to 25 N",
+            env_config=HindLegsConfig(physics_dt_s=0.01, substeps=2),
+            make_env=make_hind_legs,
+            agent_config=_VELOCITY_AGENT,
+            total_steps=9_200_000,
+            log_every=1,
+            tags=("robot", "native physics"),
+        ),
+        Task(
             name="cartpole",
             summary="cart-pole follows a velocity command, pole pushed by up to 0.6 N",
             env_config=CartPoleConfig(),
@@ -299,5 +318,6 @@ __all__ = [
     "apply_algorithm",
     "configure",
     "get_task",
+    "make_hind_legs",
     "make_velocity",
 ]
