@@ -90,14 +90,20 @@ def smoke_plan() -> list[Stage]:
 
 
 def fastest(stages: Mapping[str, Any]) -> str:
-    """The implementation of MJX that trains faster where both were measured; "jax" before."""
-    speeds = {}
-    for found in stages.values():
-        result = found.get("result") or {}
-        if result.get("impl") and "nominal" in result.get("sides", {}):
-            speed = result["sides"]["nominal"]["env_steps_per_s"]
-            speeds[result["impl"]] = max(speed, speeds.get(result["impl"], 0.0))
+    """The implementation of MJX that trains faster at `MAIN_ENVS`; "jax" where none was measured."""
+    sides = {impl: _sides(stages, impl) for impl in ("jax", "warp")}
+    speeds = {
+        impl: found["nominal"]["env_steps_per_s"]
+        for impl, found in sides.items()
+        if "nominal" in found
+    }
     return max(speeds, key=lambda impl: speeds[impl]) if speeds else "jax"
+
+
+def _sides(stages: Mapping[str, Any], impl: str) -> Mapping[str, Any]:
+    """What was measured at `MAIN_ENVS`: simulation and algorithms by name."""
+    found = (stages.get(f"speed {impl} {MAIN_ENVS}") or {}).get("result") or {}
+    return found.get("sides", {})
 
 
 def measured_aims(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -116,8 +122,7 @@ def measured_aims(stages: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _values(stages: Mapping[str, Any]) -> dict[str, float | None]:
     speed, train, shares, hinf = list(AIMS)
     found: dict[str, float | None] = {}
-    main = (stages.get(f"speed {fastest(stages)} {MAIN_ENVS}") or {}).get("result") or {}
-    sides = main.get("sides", {})
+    sides = _sides(stages, fastest(stages))
     if "nominal" in sides:
         found[speed] = sides["nominal"]["env_steps_per_s"]
         found[shares] = found[speed] / sides["simulation"]["env_steps_per_s"]
