@@ -90,7 +90,7 @@ def smoke_plan() -> list[Stage]:
 
 
 def fastest(stages: Mapping[str, Any]) -> str:
-    """The implementation of MJX that trains faster at `MAIN_ENVS`; "jax" where none was measured."""
+    """The implementation of MJX that trains faster at `MAIN_ENVS`; "jax" before any is measured."""
     sides = {impl: _sides(stages, impl) for impl in ("jax", "warp")}
     speeds = {
         impl: found["nominal"]["env_steps_per_s"]
