@@ -115,7 +115,7 @@ class HindLegsConfig:
     randomise: bool = True
     start: Literal["upright", "four_legs"] = "upright"
     stand_up_s: float = 2.0
-    max_lean_rad: float = 1.0
+    max_lean_rad: float = 0.7
     pose: tuple[float, ...] = _UPRIGHT_POSE
     action_scale: float | None = None
     physics_dt_s: float = 0.005

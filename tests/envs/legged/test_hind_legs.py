@@ -213,9 +213,9 @@ KNEELING = [*tilted(0.0, 0.39)[:7], *NOMINAL.pose[:6], *(0.0, 1.57, -2.3) * 2]
 @pytest.mark.parametrize(
     "qpos, fallen",
     [
-        (tilted(0.9), False),
-        (tilted(1.1), True),  # beyond max_lean_rad = 1
-        (tilted(-1.1), True),
+        (tilted(0.6), False),
+        (tilted(0.8), True),  # beyond max_lean_rad = 0.7
+        (tilted(-0.8), True),
         (on_four_legs(), True),
         (tilted(0.0, 0.3), True),  # the trunk's lower edge is 0.19 below its middle
         (KNEELING, True),
