@@ -243,7 +243,7 @@ class HindLegsEnv:
         )
 
     def _target(self, action: Array) -> Array:
-        return self._pose + self.robot.action_scale * action
+        return jnp.asarray(self._pose + self.robot.action_scale * action)
 
     def _motion(
         self,
