@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hinf_rl.agents.hinf.config import CriticConfig, DisturbanceConfig, HinfConfig, PlayerConfig
+from hinf_rl.control_tasks import ROBUST_CONTROL
 from hinf_rl.envs.api import Env
 from hinf_rl.errors import UserError, unknown_name
 from hinf_rl.workload import Task
@@ -43,9 +44,6 @@ def adapted_task(name: str) -> Task:
     Raises:
       UserError: unknown prefix or name, with the nearest one; or the package is missing.
     """
-    # Whoever lists the prefixes needs no task, and the tasks ask here in their turn.
-    from hinf_rl.tasks import ROBUST_CONTROL
-
     prefix, _, own_name = name.partition(":")
     if prefix not in PREFIXES:
         raise unknown_name("prefix of a task", prefix, PREFIXES)

@@ -4,7 +4,6 @@ Like `hinf_rl.tasks` this knows problems and agents both.
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from hinf_rl.diffusion.images import ImagesConfig, make_images
 from hinf_rl.diffusion.problem import Problem
 from hinf_rl.diffusion.reach import ReachConfig, make_reach
 from hinf_rl.diffusion.ring import RingConfig, make_ring
-from hinf_rl.errors import unknown_name
+from hinf_rl.errors import UserError, unknown_name
+from hinf_rl.workload import Task, Workload
 
 ALGORITHMS = {
     "ddpo": "clipped policy gradient over denoising steps, advantage over the whole batch",
@@ -25,61 +25,6 @@ ALGORITHMS = {
     "reinforce": "score function over denoising steps, one update per batch",
     "sdpo": "reward differences predicted step by step, no price of KL",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DiffusionTask:
-    """A diffusion task that the command line knows by name.
-
-    Attributes:
-      name: what to call it.
-      summary: one line.
-      env_config: default settings of the problem.
-      make_problem: builds it from such settings.
-      agent_config: recommended settings of PRDP.
-      total_steps: recommended samples, and reward queries, of each seed.
-      draw: fills a matplotlib axis with an outcome; imported where it is called.
-      log_every: iterations per line of the log.
-      tags: for listing.
-    """
-
-    name: str
-    summary: str
-    env_config: Any
-    make_problem: Callable[[Any], Problem]
-    agent_config: FinetuneConfig
-    total_steps: int
-    draw: Callable[[Any, Any], None]
-    log_every: int = 5
-    tags: tuple[str, ...] = ("diffusion", "pure JAX")
-
-    @property
-    def algorithms(self) -> dict[str, str]:
-        """Names and summaries of the algorithms."""
-        return ALGORITHMS
-
-    def apply_algorithm(self, config: FinetuneConfig, algorithm: str) -> FinetuneConfig:
-        """Turns recommended settings of PRDP into those of one algorithm."""
-        return apply_algorithm(config, algorithm)
-
-    def make_algorithm(self, env_config: Any, agent_config: FinetuneConfig) -> Algorithm:
-        """Builds the training algorithm."""
-        from hinf_rl.agents.prdp.algorithm import make
-
-        return make(agent_config, self.make_problem(env_config))
-
-    def evaluate(
-        self, run_path: Path | str, *, tell: Callable[[str], None] | None = None
-    ) -> dict[str, Any]:
-        """Measures a run beside its reference and writes `report/report.md` with pictures."""
-        from hinf_rl.evaluation.finetuning import evaluate_finetuning
-        from hinf_rl.training.run_directory import load_run
-
-        config, _, carry = load_run(run_path)
-        problem = self.make_problem(config.env)
-        return evaluate_finetuning(
-            run_path, config.agent, problem, carry, draw=self.draw, tell=tell
-        )
 
 
 def apply_algorithm(config: FinetuneConfig, algorithm: str) -> FinetuneConfig:
@@ -106,15 +51,58 @@ def apply_algorithm(config: FinetuneConfig, algorithm: str) -> FinetuneConfig:
     return dataclasses.replace(config, **changes[algorithm])
 
 
-def _draw(name: str) -> Callable[[Any, Any], None]:
-    def draw(axis: Any, outcome: Any) -> None:
-        from hinf_rl.evaluation import diffusion_pictures
+def _make_algorithm(task: Task, env_config: Any, agent_config: FinetuneConfig) -> Algorithm:
+    from hinf_rl.agents.prdp.algorithm import make
 
-        getattr(diffusion_pictures, name)(axis, outcome)
-
-    return draw
+    return make(agent_config, _problem(task, env_config))
 
 
+def _problem(task: Task, env_config: Any) -> Problem:
+    if task.make_env is None:
+        raise UserError(f"task {task.name!r} has no problem to fine-tune on")
+    return task.make_env(env_config)
+
+
+def _evaluate(run: Path, *, quick: bool, baseline: Path | None) -> Path:
+    """Measures a run beside its reference and writes `report/report.md` with pictures."""
+    if baseline is not None:
+        raise UserError(
+            "--baseline compares robustness; a diffusion task is always compared with its own "
+            "reference: leave the option out"
+        )
+    from hinf_rl.evaluation import diffusion_pictures
+    from hinf_rl.evaluation.finetuning import evaluate_finetuning
+    from hinf_rl.training.run_directory import RunDirectory, load_run
+
+    config, _, carry = load_run(run)
+    task = next(task for task in DIFFUSION_TASKS if task.name == config.task)
+    evaluate_finetuning(
+        run,
+        config.agent,
+        _problem(task, config.env),
+        carry,
+        draw=getattr(diffusion_pictures, _PICTURES[config.task]),
+        num_samples=_QUICK_SAMPLES if quick else _SAMPLES,
+    )
+    return RunDirectory(run).report / "report.md"
+
+
+FINE_TUNING = Workload(
+    name="diffusion policies",
+    algorithms=ALGORITHMS,
+    default_algorithm="prdp",
+    apply_algorithm=apply_algorithm,
+    make_algorithm=_make_algorithm,
+    evaluate=_evaluate,
+)
+"""Fine-tuning of a diffusion model on a reward, beside its reference."""
+
+_PICTURES = {
+    "prdp-images": "draw_images",
+    "prdp-reach": "draw_reach",
+    "prdp-ring": "draw_ring",
+}
+_SAMPLES, _QUICK_SAMPLES = 2048, 256
 _RING_AGENT = FinetuneConfig()
 _REACH_AGENT = FinetuneConfig(iterations=60, num_epochs=4, learning_rate=3e-4)
 _IMAGES_AGENT = FinetuneConfig(
@@ -126,37 +114,37 @@ _IMAGES_AGENT = FinetuneConfig(
     beta=0.003,
 )
 
-DIFFUSION_TASKS = {
-    task.name: task
-    for task in (
-        DiffusionTask(
-            name="prdp-ring",
-            summary="eight Gaussians in the plane, paid for going where a fresh context points",
-            env_config=RingConfig(),
-            make_problem=make_ring,
-            agent_config=_RING_AGENT,
-            total_steps=_RING_AGENT.iterations * _RING_AGENT.batch_size,
-            draw=_draw("draw_ring"),
-        ),
-        DiffusionTask(
-            name="prdp-reach",
-            summary="a point robot's action chunks around a disc, cloned from noisy demonstrations",
-            env_config=ReachConfig(),
-            make_problem=make_reach,
-            agent_config=_REACH_AGENT,
-            total_steps=_REACH_AGENT.iterations * _REACH_AGENT.batch_size,
-            draw=_draw("draw_reach"),
-        ),
-        DiffusionTask(
-            name="prdp-images",
-            summary="8 x 8 pictures of four classes, paid by a black box that ignores the class",
-            env_config=ImagesConfig(),
-            make_problem=make_images,
-            agent_config=_IMAGES_AGENT,
-            total_steps=_IMAGES_AGENT.iterations * _IMAGES_AGENT.batch_size,
-            draw=_draw("draw_images"),
-        ),
-    )
-}
+DIFFUSION_TASKS = (
+    Task(
+        name="prdp-ring",
+        summary="eight Gaussians in the plane, paid for going where a fresh context points",
+        env_config=RingConfig(),
+        workload=FINE_TUNING,
+        make_env=make_ring,
+        agent_config=_RING_AGENT,
+        log_every=5,
+        tags=("diffusion", "pure JAX"),
+    ),
+    Task(
+        name="prdp-reach",
+        summary="a point robot's action chunks around a disc, cloned from noisy demonstrations",
+        env_config=ReachConfig(),
+        workload=FINE_TUNING,
+        make_env=make_reach,
+        agent_config=_REACH_AGENT,
+        log_every=5,
+        tags=("diffusion", "pure JAX"),
+    ),
+    Task(
+        name="prdp-images",
+        summary="8 x 8 pictures of four classes, paid by a black box that ignores the class",
+        env_config=ImagesConfig(),
+        workload=FINE_TUNING,
+        make_env=make_images,
+        agent_config=_IMAGES_AGENT,
+        log_every=5,
+        tags=("diffusion", "pure JAX"),
+    ),
+)
 
-__all__ = ["ALGORITHMS", "DIFFUSION_TASKS", "DiffusionTask", "apply_algorithm"]
+__all__ = ["ALGORITHMS", "DIFFUSION_TASKS", "FINE_TUNING", "apply_algorithm"]

@@ -272,15 +272,19 @@ PROGRAM_TASKS = tuple(
         name=name,
         summary=summary,
         workload=PROGRAM_SYNTHESIS,
-        env_config=ProgramConfig(machine=name),
+        env_config=ProgramConfig(machine=machine),
         agent_config=_AGENT,
         total_steps=_AGENT.iterations * _AGENT.batch_size,
         log_every=20,
         tags=("tokens", "pure JAX"),
     )
-    for name, summary in (
-        ("stack_machine", "infix expressions to postfix programs, from a checkpoint full of bugs"),
-        ("list_machine", "programs on lists, from a checkpoint full of bugs"),
+    for name, machine, summary in (
+        (
+            "bcoder-dsl",
+            "stack_machine",
+            "infix expressions to postfix programs, from a checkpoint full of bugs",
+        ),
+        ("bcoder-lists", "list_machine", "programs on lists, from a checkpoint full of bugs"),
     )
 )
 

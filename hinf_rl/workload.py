@@ -46,11 +46,12 @@ class Task:
       summary: one line.
       workload: what it is trained and measured with.
       env_config: default settings of what is trained in (a frozen dataclass).
-      make_env: builds the environment of one instance from such settings; None where policies
-        do not act in an environment.
+      make_env: builds from such settings what the algorithm wants: the environment of one
+        instance, or the problem; None where it is made from the settings alone.
       agent_config: recommended settings of the default algorithm (a frozen dataclass), with the
         fields or properties `iterations` and `batch_size`.
-      total_steps: recommended steps of each seed: environment steps, programs or samples.
+      total_steps: recommended steps of each seed: environment steps, programs or samples; None
+        takes `iterations` batches of the algorithm's settings.
       log_every: iterations per line of the log; small tasks would drown in lines.
       tags: for listing.
     """
@@ -61,7 +62,7 @@ class Task:
     env_config: Any
     make_env: Callable[[Any], Any] | None = None
     agent_config: Any
-    total_steps: int
+    total_steps: int | None = None
     log_every: int = 10
     tags: tuple[str, ...] = ()
 

@@ -11,8 +11,9 @@ import pytest
 from hinf_rl.adapted_tasks import AGENT, PREFIXES
 from hinf_rl.agents.hinf import make
 from hinf_rl.commands.catalogue import list_all
+from hinf_rl.control_tasks import ALGORITHMS, apply_algorithm
 from hinf_rl.errors import UserError
-from hinf_rl.tasks import ALGORITHMS, apply_algorithm, configure, get_task
+from hinf_rl.tasks import configure, get_task
 from hinf_rl.training.run_directory import make_algorithm, open_run, read_config
 
 

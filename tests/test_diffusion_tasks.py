@@ -7,16 +7,24 @@ import pytest
 
 from hinf_rl import config as configs
 from hinf_rl.agents.prdp import FinetuneConfig
-from hinf_rl.diffusion_tasks import ALGORITHMS, DIFFUSION_TASKS, apply_algorithm
+from hinf_rl.diffusion_tasks import ALGORITHMS, apply_algorithm
 from hinf_rl.errors import UserError
+from hinf_rl.evaluation import diffusion_pictures
 from hinf_rl.evaluation.finetuning import evaluate_finetuning
+from hinf_rl.tasks import get_task
 from hinf_rl.training import loop
 from hinf_rl.training.run_directory import RunDirectory
 
+TINY = {
+    "prdp-ring": {"env.hidden": "16, 16"},
+    "prdp-reach": {"env.hidden": "16, 16"},
+    "prdp-images": {"env.hidden": "16, 16", "env.schedule.steps": "4"},
+}
 
-@pytest.mark.parametrize("name", DIFFUSION_TASKS)
+
+@pytest.mark.parametrize("name", TINY)
 def test_settings_survive_a_file(name):
-    task = DIFFUSION_TASKS[name]
+    task = get_task(name)
     for config in (task.env_config, task.agent_config):
         text = configs.dumps_toml(config)
         assert configs.from_dict(type(config), configs.loads_toml(text)) == config
@@ -33,16 +41,9 @@ def test_algorithms_are_settings_of_one_loop():
         apply_algorithm(config, "dpo")
 
 
-TINY = {
-    "prdp-ring": {"env.hidden": "16, 16"},
-    "prdp-reach": {"env.hidden": "16, 16"},
-    "prdp-images": {"env.hidden": "16, 16", "env.schedule.steps": "4"},
-}
-
-
-@pytest.mark.parametrize("name", DIFFUSION_TASKS)
+@pytest.mark.parametrize("name", TINY)
 def test_a_run_is_measured_and_drawn(name, tmp_path):
-    task = DIFFUSION_TASKS[name]
+    task = get_task(name)
 
     @dataclasses.dataclass(frozen=True)
     class Both:
@@ -59,13 +60,14 @@ def test_a_run_is_measured_and_drawn(name, tmp_path):
             "agent.num_epochs": "1",
         },
     )
-    algorithm = task.make_algorithm(both.env, both.agent)
+    algorithm = task.workload.make_algorithm(task, both.env, both.agent)
     run = RunDirectory(tmp_path, {"task": name})
     result = loop.train(algorithm, run, iterations=2, keys=jax.random.split(jax.random.key(0), 2))
     told = []
     results = evaluate_finetuning(
-        tmp_path, both.agent, task.make_problem(both.env), result.carry,
-        draw=task.draw, num_samples=32, tell=told.append,
+        tmp_path, both.agent, task.make_env(both.env), result.carry,
+        draw=getattr(diffusion_pictures, f"draw_{name.removeprefix('prdp-')}"),
+        num_samples=32, tell=told.append,
     )  # fmt: skip
     assert results["num_seeds"] == 2
     assert abs(results["reference"]["kl"][0]) < 1e-4

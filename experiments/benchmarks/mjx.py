@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+SCHEDULER_OFF = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 @contextlib.contextmanager
 def mjx_side(num_envs: int, control_steps: int) -> Iterator[Callable[[], None]]:
     """A run of MJX's own step of all rows inside a compiled scan, ready when it is handed out."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}".strip()
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {SCHEDULER_OFF}".strip()
     command = [sys.executable, "-m", "experiments.benchmarks.mjx"]
     sizes = ["--num-envs", str(num_envs), "--steps", str(control_steps)]
     with subprocess.Popen(

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.benchmarks import physics
 from experiments.benchmarks.brax_ppo import ENVIRONMENT, Trained, our_command
-from experiments.benchmarks.mjx import FLAG as MJX_FLAG
+from experiments.benchmarks.mjx import SCHEDULER_OFF
 from experiments.benchmarks.timing import alternate, ratio, scaled, speed
 from experiments.benchmarks.turns import Unmeasured, side
 from hinf_rl.training.files import write_json
@@ -94,7 +94,7 @@ def training(num_envs: int, turns: int, limit_s: float) -> dict[str, Any]:
 
 def _environment(engine: str) -> dict[str, str]:
     """MJX deadlocks under XLA's concurrency-optimised scheduler; see `mjx`."""
-    flags = [os.environ.get("XLA_FLAGS", ""), MJX_FLAG if engine == "mjx" else ""]
+    flags = [os.environ.get("XLA_FLAGS", ""), SCHEDULER_OFF if engine == "mjx" else ""]
     return {**ENVIRONMENT, "XLA_FLAGS": " ".join(flags).strip()}
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from experiments.quadruped.report import write_report
 from hinf_rl.commands.train import train_run
+from hinf_rl.control_tasks import ALGORITHMS
 from hinf_rl.evaluation.protocol import ProtocolConfig
 from hinf_rl.evaluation.report import AttackPlan, evaluate_run, read_results
-from hinf_rl.tasks import ALGORITHMS
 from hinf_rl.training.checkpoint import available_steps
 from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.logging import read_metrics

@@ -302,7 +302,8 @@ def _push_over_limit(env: Env, recording: Recording) -> NDArray:
     if force.shape[-1] == 3 and "heading" in spec.meaning and hasattr(recording.physics, "qpos"):
         # The force is held in the frame that the robot had when the step began.
         qpos = np.asarray(recording.physics.qpos)
-        return scene.turn(push, scene.yaw_of(np.concatenate([qpos[:1], qpos[:-1]])))
+        before = np.concatenate([qpos[:1], qpos[:-1]])
+        return scene.turn(push, scene.heading_of(env, before))
     return push
 
 

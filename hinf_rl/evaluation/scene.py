@@ -61,7 +61,9 @@ def views_of(
     """
     model = find_model(env)
     if model is not None and hasattr(physics, "qpos"):
-        return _mujoco_views(model, np.asarray(physics.qpos, float), force)
+        qpos = np.asarray(physics.qpos, float)
+        heading = heading_of(env, qpos) if model.nq >= 7 else np.zeros(len(qpos))
+        return _mujoco_views(model, qpos, heading, force)
     if isinstance(physics, dict) and {"position", "angle"} <= set(physics):
         length = 2.0 * float(np.mean(getattr(parameters, "half_length_m", 0.5)))
         return lambda i: [_cart_pole(physics, force, length, i)]
@@ -79,6 +81,24 @@ def yaw_of(qpos: NDArray) -> NDArray:
     return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
 
 
+def heading_of(env: Any, qpos: NDArray) -> NDArray:
+    """Where the front of a free base faces: as the environment has it, else the base's yaw.
+
+    Args:
+      env: the environment, or one that wraps it; `heading_of` on positions [..., nq] is its own.
+      qpos: [..., nq] positions.
+
+    Returns:
+      [...] rad.
+    """
+    while env is not None:
+        own = getattr(env, "heading_of", None)
+        if own is not None:
+            return np.asarray(own(qpos), float)
+        env = getattr(env, "env", None)
+    return yaw_of(qpos)
+
+
 def turn(vectors: NDArray, angle_rad: NDArray) -> NDArray:
     """Rotates [..., 3] vectors about the vertical by [...] angles."""
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
@@ -93,7 +113,9 @@ def followed_body(model: Any) -> int:
     return max(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "trunk"), 1)
 
 
-def _mujoco_views(model: Any, qpos: NDArray, force: NDArray) -> Callable[[int], list[View]]:
+def _mujoco_views(
+    model: Any, qpos: NDArray, heading: NDArray, force: NDArray
+) -> Callable[[int], list[View]]:
     import mujoco
 
     data = mujoco.MjData(model)
@@ -104,7 +126,7 @@ def _mujoco_views(model: Any, qpos: NDArray, force: NDArray) -> Callable[[int], 
         mujoco.mj_kinematics(model, data)
         origin = data.xpos[body].copy()
         # Seen from the robot's own side and with its head to the right, however it has turned.
-        angle = -yaw_of(qpos[i]) if model.nq >= 7 else np.zeros(())
+        angle = -heading[i]
         height = np.array([0.0, 0.0, origin[2]])
         lines = turn(_lines(model, data, body) - origin, angle) + height
         push = turn(force[i], angle) * ARROW_M if force.shape[-1] == 3 else np.zeros(3)
@@ -173,4 +195,13 @@ def _pendulum(physics: dict[str, NDArray], force: NDArray, length: float, i: int
     return View("side", segments, np.array([tip, tip + push]), np.zeros(2), 1.3 * length, None)
 
 
-__all__ = ["ARROW_M", "View", "find_model", "followed_body", "turn", "views_of", "yaw_of"]
+__all__ = [
+    "ARROW_M",
+    "View",
+    "find_model",
+    "followed_body",
+    "heading_of",
+    "turn",
+    "views_of",
+    "yaw_of",
+]

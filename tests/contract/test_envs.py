@@ -23,6 +23,8 @@ from hinf_rl.envs import (
     State,
 )
 from hinf_rl.envs.legged.config import VelocityConfig
+from hinf_rl.envs.legged.hind_config import HindLegsConfig
+from hinf_rl.envs.legged.hind_legs import HindLegsEnv
 from hinf_rl.envs.legged.robots import A1
 from hinf_rl.envs.legged.velocity import VelocityEnv
 from hinf_rl.envs.lq import LQEnv
@@ -130,6 +132,8 @@ CASES = {
     "cart_pole_randomised": Case(lambda: CartPole(CartPoleConfig(randomise=True)), negate),
     "cart_pole_history": Case(lambda: HistoryWrapper(CartPole(), 3), negate),
     "cart_pole_action": Case(lambda: ActionDisturbanceWrapper(CartPole(), 0.2), negate),
+    # Its exact mirror is tested with the task.
+    "hind_legs": Case(lambda: HindLegsEnv(HindLegsConfig()), tolerance=1e-3, exact_mirror=False),
     "lq": Case(lambda: LQEnv(SYSTEMS["S2"])),
     "pendulum": Case(Pendulum, negate),
     "pendulum_randomised": Case(lambda: Pendulum(PendulumConfig(randomise=True)), negate),

@@ -14,8 +14,8 @@ import pytest
 
 from hinf_rl.adapted_tasks import AGENT
 from hinf_rl.agents.hinf import make
+from hinf_rl.control_tasks import apply_algorithm
 from hinf_rl.envs import BatchEnv
-from hinf_rl.tasks import apply_algorithm
 
 pytestmark = pytest.mark.slow
 

@@ -4,6 +4,8 @@ Reflection in the sagittal plane swaps left and right legs, and flips lateral po
 angles and the rates about the forward and vertical axes.
 """
 
+import dataclasses
+
 from hinf_rl.envs.api import Mirror
 
 _Signed = tuple[tuple[int, ...], tuple[float, ...]]
@@ -50,4 +52,10 @@ def velocity_mirror(height_grid: tuple[int, int] = (0, 0)) -> Mirror:
     )
 
 
-__all__ = ["velocity_mirror"]
+def hind_legs_mirror() -> Mirror:
+    """The reflection of the hind-leg task: the same, and the time to rise has no side."""
+    mirror = velocity_mirror()
+    return dataclasses.replace(mirror, privileged=_concatenate(mirror.privileged, _SCALAR))
+
+
+__all__ = ["hind_legs_mirror", "velocity_mirror"]

@@ -19,6 +19,7 @@ from hinf_rl.envs.api import DisturbanceSpec, EnvSpec, State
 from hinf_rl.envs.legged import kinematics, randomisation, symmetry
 from hinf_rl.envs.legged.commands import draw_command, yaw_command
 from hinf_rl.envs.legged.config import VelocityConfig
+from hinf_rl.envs.legged.control import delayed_targets, kicked
 from hinf_rl.envs.legged.ground import make_ground
 from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.rewards import Motion, auxiliary_terms, task_terms, term_names
@@ -190,26 +191,17 @@ class VelocityEnv:
         target = jnp.asarray(self._default_pose + self.robot.action_scale * action)
         if self.config.randomise and self.config.randomisation.action_delay:
             previous = self._default_pose + self.robot.action_scale * before.action
-            delay = jax.random.randint(key, (), 0, self.config.substeps)
-            late = jnp.arange(self.config.substeps) >= delay
-            target = jnp.where(late[:, None], target[None], previous[None])
+            target = delayed_targets(key, target, previous, self.config.substeps)
         yaw = kinematics.yaw_angle(before.qpos[3:7])
         wrench = jnp.concatenate([kinematics.rotate_heading(yaw, force), jnp.zeros(3, jnp.float32)])
         model = self.ground.foothold(before.qpos, parameters.model)
         return self.physics.step(before.simulation, target, wrench, model, self.config.substeps)
 
     def _push(self, simulation: PhysicsState, time_s: Array, key: Array) -> PhysicsState:
-        """Kicks the trunk's horizontal velocity at the tabled interval."""
-        settings = self.config.randomisation
-        if not (self.config.randomise and settings.push_speed_m_s > 0.0):
+        if not self.config.randomise:
             return simulation
-        steps = max(1, round(settings.push_interval_s / self.spec.dt_s))
-        index = jnp.round(time_s / self.spec.dt_s).astype(jnp.int32) + 1
-        kick = jax.random.uniform(
-            key, (2,), minval=-settings.push_speed_m_s, maxval=settings.push_speed_m_s
-        )
-        kick = jnp.where(index % steps == 0, kick, jnp.zeros_like(kick))
-        return simulation._replace(qvel=simulation.qvel.at[:2].add(kick))
+        settings = self.config.randomisation
+        return kicked(simulation, time_s, key, settings=settings, dt_s=self.spec.dt_s)
 
     def _advance(
         self,

@@ -9,8 +9,8 @@ import pytest
 
 from hinf_rl.agents.hinf import advantages, make
 from hinf_rl.agents.hinf.critic import Heads
+from hinf_rl.control_tasks import ALGORITHMS, apply_algorithm
 from hinf_rl.ops.surrogate import masked_mean
-from hinf_rl.tasks import ALGORITHMS, apply_algorithm
 
 
 def configured(kit, algorithm):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from hinf_rl.control_tasks import make_velocity
 from hinf_rl.envs.batch import BatchEnv
 from hinf_rl.envs.legged.config import RandomisationConfig, TerrainConfig, VelocityConfig
 from hinf_rl.envs.legged.ground import SCAN, UNDER_TRUNK
@@ -22,7 +23,6 @@ from hinf_rl.envs.legged.terrain import height_at, tile_centre
 from hinf_rl.envs.legged.velocity import VelocityEnv
 from hinf_rl.envs.physics.make import make_physics
 from hinf_rl.envs.wrappers import HistoryWrapper
-from hinf_rl.tasks import make_velocity
 
 # Every kind once, at levels 0 to 2 of 3; A1 stands on its own gains. Episodes of 5 steps.
 TERRAIN = TerrainConfig(

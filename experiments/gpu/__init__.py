@@ -1,0 +1,1 @@
+"""What an accelerator makes of the project: parity, speed, and Aliengo trained to the end."""

@@ -1,0 +1,1 @@
+"""A1 on its hind legs: how long it stays up, trained and without action."""
