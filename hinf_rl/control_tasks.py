@@ -24,7 +24,7 @@ from hinf_rl.envs.legged.config import RewardConfig, TerrainConfig, VelocityConf
 from hinf_rl.envs.legged.hind_config import HindLegsConfig
 from hinf_rl.envs.lq import LQEnv
 from hinf_rl.envs.wrappers import HistoryWrapper
-from hinf_rl.errors import UserError, unknown_name
+from hinf_rl.errors import unknown_name
 from hinf_rl.ops.linear_system import SYSTEMS
 from hinf_rl.workload import Task, Workload
 
@@ -103,24 +103,19 @@ def apply_algorithm(config: HinfConfig, algorithm: str) -> HinfConfig:
 def _make_algorithm(task: Task, env_config: Any, agent_config: HinfConfig) -> Algorithm:
     from hinf_rl.agents.hinf import make
 
-    return make(agent_config, _environment(task, env_config))
+    return make(agent_config, task.make_env(env_config))
 
 
 def _hyperparameters(task: Task, env_config: Any, agent_config: HinfConfig) -> Hyperparameters:
-    limit = _environment(task, env_config).spec.disturbance.limit
+    limit = task.make_env(env_config).spec.disturbance.limit
     return hyperparameters(agent_config, default_limit=limit)
-
-
-def _environment(task: Task, env_config: Any) -> Env:
-    if task.make_env is None:
-        raise UserError(f"task {task.name!r} has no environment to train a disturber in")
-    return task.make_env(env_config)
 
 
 def _evaluate_protocol(run: Path, *, quick: bool, baseline: Path | None) -> Path:
     from hinf_rl.evaluation.report import evaluate_run
 
-    return evaluate_run(run, quick=quick, baseline=baseline)
+    evaluate_run(run, quick=quick, baseline=baseline)
+    return run / "report" / "report.md"
 
 
 def _render_films(run: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.prdp.config import FinetuneConfig
 from hinf_rl.diffusion.images import ImagesConfig, make_images
-from hinf_rl.diffusion.problem import Problem
 from hinf_rl.diffusion.reach import ReachConfig, make_reach
 from hinf_rl.diffusion.ring import RingConfig, make_ring
 from hinf_rl.errors import UserError, unknown_name
@@ -54,13 +53,7 @@ def apply_algorithm(config: FinetuneConfig, algorithm: str) -> FinetuneConfig:
 def _make_algorithm(task: Task, env_config: Any, agent_config: FinetuneConfig) -> Algorithm:
     from hinf_rl.agents.prdp.algorithm import make
 
-    return make(agent_config, _problem(task, env_config))
-
-
-def _problem(task: Task, env_config: Any) -> Problem:
-    if task.make_env is None:
-        raise UserError(f"task {task.name!r} has no problem to fine-tune on")
-    return task.make_env(env_config)
+    return make(agent_config, task.make_env(env_config))
 
 
 def _evaluate(run: Path, *, quick: bool, baseline: Path | None) -> Path:
@@ -79,7 +72,7 @@ def _evaluate(run: Path, *, quick: bool, baseline: Path | None) -> Path:
     evaluate_finetuning(
         run,
         config.agent,
-        _problem(task, config.env),
+        task.make_env(config.env),
         carry,
         draw=getattr(diffusion_pictures, _PICTURES[config.task]),
         num_samples=_QUICK_SAMPLES if quick else _SAMPLES,

@@ -155,7 +155,8 @@ def problem_data(config: ProgramConfig) -> ProblemData:
 
 def prompts_of(config: ProgramConfig, problems: ProblemSet) -> Prompts:
     """The problems' texts as left-padded prompts."""
-    return Prompts(problems.prompts, problems.prompts != config.task.vocabulary.pad_id)
+    tokens: Any = problems.prompts  # of NumPy: what is cached must not belong to a trace
+    return Prompts(tokens, tokens != config.task.vocabulary.pad_id)
 
 
 def make_reference(config: ProgramConfig, corpus: Corpus, key: Array) -> tuple[PyTree, Array]:
@@ -238,7 +239,7 @@ def on_device(tree: PyTree) -> Any:
 
 
 def _make_algorithm(task: Task, env_config: ProgramConfig, agent_config: BCoderConfig) -> Algorithm:
-    return make(agent_config, ProgramSource(env_config))
+    return make(agent_config, task.make_env(env_config))
 
 
 def _hyperparameters(
@@ -273,6 +274,7 @@ PROGRAM_TASKS = tuple(
         summary=summary,
         workload=PROGRAM_SYNTHESIS,
         env_config=ProgramConfig(machine=machine),
+        make_env=ProgramSource,
         agent_config=_AGENT,
         total_steps=_AGENT.iterations * _AGENT.batch_size,
         log_every=20,
@@ -295,7 +297,8 @@ def _programs(config: ProgramConfig, tokens: np.ndarray) -> Programs:
     flat = tokens.reshape(-1, length).astype(np.int32)
     mask = np.asarray(completion_mask(jnp.asarray(flat), config.task.vocabulary.eos_id))
     problem = np.repeat(np.arange(count, dtype=np.int32), each)
-    return Programs(problem, flat, mask, np.ones(len(flat), np.float32))
+    rows: Any = (problem, flat, mask, np.ones(len(flat), np.float32))
+    return Programs(*rows)
 
 
 __all__ = [

@@ -46,8 +46,8 @@ class Task:
       summary: one line.
       workload: what it is trained and measured with.
       env_config: default settings of what is trained in (a frozen dataclass).
-      make_env: builds from such settings what the algorithm wants: the environment of one
-        instance, or the problem; None where it is made from the settings alone.
+      make_env: builds from such settings what the algorithm trains in: the environment of one
+        instance, a source of programs, a problem of a diffusion policy.
       agent_config: recommended settings of the default algorithm (a frozen dataclass), with the
         fields or properties `iterations` and `batch_size`.
       total_steps: recommended steps of each seed: environment steps, programs or samples; None
@@ -60,7 +60,7 @@ class Task:
     summary: str
     workload: Workload
     env_config: Any
-    make_env: Callable[[Any], Any] | None = None
+    make_env: Callable[[Any], Any]
     agent_config: Any
     total_steps: int | None = None
     log_every: int = 10

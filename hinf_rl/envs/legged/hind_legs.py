@@ -88,7 +88,7 @@ class HindLegsEnv:
             default_pose=config.pose,
             action_scale=config.action_scale or self._four_legged.action_scale,
         )
-        self.stance = upright.balanced_stance(self.robot, config.pose)
+        self.stance = upright.balanced_stance(self.robot, np.asarray(config.pose))
         self.stiffness = config.stiffness or self.robot.stiffness
         self.damping = config.damping or self.robot.damping
         self.model = self._make_model()

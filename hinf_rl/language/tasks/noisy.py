@@ -87,7 +87,7 @@ def _programs(
 
 
 def _expression(task: "PostfixTask", solution: np.ndarray) -> Expression:
-    return from_postfix(task.grammar, task.vocabulary.decode(solution).split())
+    return from_postfix(task.grammar, task.vocabulary.decode(solution.tolist()).split())
 
 
 def _noisy_program(

@@ -113,7 +113,7 @@ def _renew_streams() -> None:
 def _return_value(module: types.ModuleType, call: dict[str, Any]) -> None:
     """Calls the function, of the module or of a class `Solution`, and writes what it returns."""
     name = call["function"]
-    solution = getattr(module, "Solution", None)
+    solution: Any = getattr(module, "Solution", None)
     function = getattr(solution(), name) if hasattr(solution, name) else getattr(module, name)
     data = json.dumps(function(*call["arguments"])).encode()
     while data:
