@@ -40,6 +40,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIFFUSION_TASKS)
 def test_a_run_is_measured_and_drawn(name, tmp_path):
     task = DIFFUSION_TASKS[name]
