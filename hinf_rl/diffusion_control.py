@@ -5,13 +5,14 @@ Like `hinf_rl.tasks` this knows environments and diffusion both.
 
 import dataclasses
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hinf_rl.diffusion.model import DiffusionModel, Frozen, sample_chain
-from hinf_rl.diffusion.pretrain import PretrainConfig, pretrain
+from hinf_rl.diffusion.pretrain import Apply, PretrainConfig, pretrain
 from hinf_rl.diffusion.problem import Decisions, Problem, Trajectories, chain_decisions
 from hinf_rl.diffusion.schedule import ScheduleConfig, make_schedule, training_schedule
 from hinf_rl.envs.api import Env, State
@@ -88,7 +89,8 @@ def make_control(config: ControlConfig, env: Env, controller: Controller) -> Pro
     chunked = ChunkWrapper(env, config.chunk_length)
     size = chunked.spec.action_size
     network = MLPDenoiser(size=size, hidden=config.hidden)
-    model = DiffusionModel(network.apply, make_schedule(config.schedule), size=size)
+    apply = cast(Apply, network.apply)
+    model = DiffusionModel(apply, make_schedule(config.schedule), size=size)
     reset, step = jax.vmap(chunked.reset), jax.vmap(chunked.step)
 
     def draw_contexts(key: Array, count: int) -> Array:
@@ -170,7 +172,7 @@ def make_control(config: ControlConfig, env: Env, controller: Controller) -> Pro
             return action[rows], seen[rows]
 
         levels = training_schedule(config.schedule)
-        return pretrain(key_train, network.apply, params, draw, levels, config.pretrain).params
+        return pretrain(key_train, apply, params, draw, levels, config.pretrain).params
 
     return Problem(
         name=f"{env.spec.name} chunks",

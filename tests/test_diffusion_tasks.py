@@ -38,9 +38,10 @@ def test_algorithms_are_settings_of_one_loop():
     assert made["ddpo_group_kl"].kl_penalty == config.beta
     assert all(one.batch_size == config.batch_size for one in made.values())
     with pytest.raises(UserError, match="did you mean 'ddpo'"):
-        apply_algorithm(config, "dpo")
+        apply_algorithm(config, "ddp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_a_run_is_measured_and_drawn(name, tmp_path):
     task = get_task(name)

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 
 from hinf_rl.diffusion.black_box import host_reward
 from hinf_rl.diffusion.model import DiffusionModel
-from hinf_rl.diffusion.pretrain import PretrainConfig, pretrain
+from hinf_rl.diffusion.pretrain import Apply, PretrainConfig, pretrain
 from hinf_rl.diffusion.problem import Problem, sample_rollout
 from hinf_rl.diffusion.schedule import ScheduleConfig, make_schedule, training_schedule
 from hinf_rl.errors import UserError, unknown_name
@@ -87,7 +87,8 @@ def make_images(config: ImagesConfig) -> Problem:
         network = MLPDenoiser(size=size, hidden=config.hidden)
     else:
         network = UNetDenoiser(shape=(config.side, config.side, 1), widths=config.channels)
-    model = DiffusionModel(network.apply, make_schedule(config.schedule), size=size)
+    apply = cast(Apply, network.apply)
+    model = DiffusionModel(apply, make_schedule(config.schedule), size=size)
     template = jnp.asarray(shifted_templates(config))  # [classes, shifts, D]
 
     def draw(key: Array, count: int) -> tuple[Array, Array]:
@@ -118,7 +119,7 @@ def make_images(config: ImagesConfig) -> Problem:
         x, context = draw(key_draw, 1)
         params = network.init(key_init, x, jnp.zeros(1, jnp.float32), context)
         levels = training_schedule(config.schedule)
-        return pretrain(key_train, network.apply, params, draw, levels, config.pretrain).params
+        return pretrain(key_train, apply, params, draw, levels, config.pretrain).params
 
     return Problem(
         name="images",

@@ -1,12 +1,13 @@
 """A point robot whose diffusion policy draws chunks of actions: around a disc to a goal."""
 
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
 from hinf_rl.diffusion.model import DiffusionModel, Frozen, sample_chain
-from hinf_rl.diffusion.pretrain import PretrainConfig, pretrain
+from hinf_rl.diffusion.pretrain import Apply, PretrainConfig, pretrain
 from hinf_rl.diffusion.problem import Decisions, Problem, Trajectories, chain_decisions
 from hinf_rl.diffusion.schedule import ScheduleConfig, make_schedule, training_schedule
 from hinf_rl.errors import UserError
@@ -72,7 +73,8 @@ def make_reach(config: ReachConfig) -> Problem:
     """
     size = 2 * config.chunk_length
     network = MLPDenoiser(size=size, hidden=config.hidden)
-    model = DiffusionModel(network.apply, make_schedule(config.schedule), size=size)
+    apply = cast(Apply, network.apply)
+    model = DiffusionModel(apply, make_schedule(config.schedule), size=size)
 
     def draw_contexts(key: Array, count: int) -> Array:
         y = jax.random.uniform(
@@ -133,7 +135,7 @@ def make_reach(config: ReachConfig) -> Problem:
             return action[rows], state[rows]
 
         levels = training_schedule(config.schedule)
-        return pretrain(key_train, network.apply, params, draw, levels, config.pretrain).params
+        return pretrain(key_train, apply, params, draw, levels, config.pretrain).params
 
     return Problem(
         name="reach",

@@ -1,12 +1,13 @@
 """Eight Gaussians on a circle, and a reward for going where the context points."""
 
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
 from hinf_rl.diffusion.model import DiffusionModel
-from hinf_rl.diffusion.pretrain import PretrainConfig, pretrain
+from hinf_rl.diffusion.pretrain import Apply, PretrainConfig, pretrain
 from hinf_rl.diffusion.problem import Problem, sample_rollout
 from hinf_rl.diffusion.schedule import ScheduleConfig, make_schedule, training_schedule
 from hinf_rl.errors import UserError
@@ -53,7 +54,8 @@ def make_ring(config: RingConfig) -> Problem:
       config: the settings.
     """
     network = MLPDenoiser(size=2, hidden=config.hidden)
-    model = DiffusionModel(network.apply, make_schedule(config.schedule), size=2)
+    apply = cast(Apply, network.apply)
+    model = DiffusionModel(apply, make_schedule(config.schedule), size=2)
 
     def draw(key: Array, count: int) -> tuple[Array, Array]:
         key_mode, key_noise, key_context = jax.random.split(key, 3)
@@ -82,7 +84,7 @@ def make_ring(config: RingConfig) -> Problem:
         context = jnp.zeros((1, _CONTEXT_SIZE), jnp.float32)
         params = network.init(key_init, zeros, jnp.zeros(1, jnp.float32), context)
         levels = training_schedule(config.schedule)
-        return pretrain(key_train, network.apply, params, draw, levels, config.pretrain).params
+        return pretrain(key_train, apply, params, draw, levels, config.pretrain).params
 
     return Problem(
         name="ring",

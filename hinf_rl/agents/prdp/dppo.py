@@ -1,7 +1,7 @@
 """DPPO: a clipped surrogate over the last denoising steps of each action chunk, with a critic."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -220,7 +220,7 @@ class _Builder:
         self, carry: DPPOCarry, reward: Array, seen: Array, valid: Array
     ) -> tuple[Array, Array]:
         """[M, J] advantages and value targets of the chunks; nothing follows the last."""
-        value = self._critic.apply(carry.critic.params, seen)[..., 0]
+        value = self._value(carry.critic.params, seen)
         goes_on = jnp.concatenate([valid[:, 1:], jnp.zeros_like(valid[:, :1])], axis=1)
         following = jnp.concatenate([value[:, 1:], jnp.zeros_like(value[:, :1])], axis=1)
         advantage, target = gae(
@@ -299,7 +299,7 @@ class _Builder:
 
     def _fit(self, critic: Learner, rows: _Rows) -> tuple[Learner, Array]:
         def loss_of(params: PyTree) -> Array:
-            value = self._critic.apply(params, rows.critic_input)[..., 0]
+            value = self._value(params, rows.critic_input)
             return 0.5 * masked_mean((value - rows.target) ** 2, rows.decisions.valid)
 
         loss, gradient = jax.value_and_grad(loss_of)(critic.params)
@@ -310,6 +310,9 @@ class _Builder:
             jnp.float32(self._config.critic_learning_rate),
         )
         return Learner(params, state), loss
+
+    def _value(self, params: PyTree, seen: Array) -> Array:
+        return cast(Array, self._critic.apply(params, seen))[..., 0]
 
     def _critic_input(self, condition: Array) -> Array:
         """[M, J, C] conditions of the chunks, with the share of them that is done."""
