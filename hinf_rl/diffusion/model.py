@@ -193,8 +193,12 @@ def _guided_noise(
     if model.guidance == 1.0:
         return model.apply(params, x, time, condition)
     # One call on twice the rows; the zero condition stands for none.
-    twice = [jnp.concatenate([value, value]) for value in (x, time)]
-    both = model.apply(params, *twice, jnp.concatenate([condition, jnp.zeros_like(condition)]))
+    both = model.apply(
+        params,
+        jnp.concatenate([x, x]),
+        jnp.concatenate([time, time]),
+        jnp.concatenate([condition, jnp.zeros_like(condition)]),
+    )
     conditional, free = jnp.split(both, 2)
     return model.guidance * conditional + (1.0 - model.guidance) * free
 

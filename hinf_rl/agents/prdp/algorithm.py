@@ -1,6 +1,6 @@
 """Fine-tuning of a diffusion policy as one pure `init`/`step` pair."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +40,19 @@ class ChainPolicy(NamedTuple):
         return sample_chain(key, self.model, self.params, observation["policy"]).sample
 
 
+def _flatten(policy: ChainPolicy) -> tuple[tuple[PyTree, ...], Any]:
+    settings = policy.model._asdict()
+    schedule = settings.pop("schedule")
+    return (policy.params, schedule), tuple(settings.items())
+
+
+def _unflatten(settings: Any, leaves: Any) -> ChainPolicy:
+    params, schedule = leaves
+    return ChainPolicy(params, DiffusionModel(schedule=schedule, **dict(settings)))
+
+
 # Only the arrays are leaves: a policy is an argument of compiled evaluations.
-jax.tree_util.register_pytree_node(
-    ChainPolicy,
-    lambda policy: (
-        (policy.params, policy.model.schedule),
-        tuple(policy.model._replace(schedule=None)),  # pyright: ignore[reportArgumentType]
-    ),
-    lambda model, leaves: ChainPolicy(
-        leaves[0], DiffusionModel(*model)._replace(schedule=leaves[1])
-    ),
-)
+jax.tree_util.register_pytree_node(ChainPolicy, _flatten, _unflatten)
 
 
 def make(config: FinetuneConfig, problem: Problem) -> Algorithm:
