@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from hinf_rl.errors import UserError
-from hinf_rl.language.tasks.sandbox import Call, Ending, Job, Limits, Sandbox
+from hinf_rl.language.tasks.sandbox import Call, Ending, Job, Limits, Sandbox, executor
 
 SECRET = "a-secret-of-the-parent"
 SHORT = Limits(
@@ -542,6 +542,18 @@ def test_a_sleeper_is_woken_by_the_wall_clock(sandbox):
     assert execution.ending == Ending.WALL_LIMIT and execution.reason == "wall limit"
     assert execution.stdout == "good night\n"
     assert BRIEF.wall_s <= execution.wall_s < BRIEF.wall_s + 5.0
+
+
+def test_a_worker_that_hangs_is_ended_and_its_program_with_it(sandbox):
+    limits = dataclasses.replace(SHORT, cpu_s=9.0, wall_s=9.0)
+    with pytest.MonkeyPatch.context() as patch:
+        # The caller's patience ends before the worker's own limits do.
+        patch.setattr(executor, "_GRACE_S", 1.0 - limits.wall_s)
+        program = "while True:\n    pass"
+        execution = dataclasses.replace(sandbox, limits=limits).run(Job(program))
+    assert execution.ending == Ending.LOST
+    assert execution.reason == "the worker did not end within 1 s"
+    assert not any("worker.py" in command(pid) for pid in children(os.getpid()))
 
 
 def test_calls_return_values_by_json(sandbox):

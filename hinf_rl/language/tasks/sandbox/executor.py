@@ -263,17 +263,18 @@ def _ask(request: bytes, directory: str, timeout_s: float) -> dict[str, Any]:
     )
     try:
         answer, errors = worker.communicate(request, timeout=timeout_s)
-        return json.loads(answer)
     except subprocess.TimeoutExpired:
         return {"ending": "lost", "reason": f"the worker did not end within {timeout_s:g} s"}
-    except ValueError:
-        last = (errors.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
-        return {"ending": "lost", "reason": f"the worker ended by itself: {last}"}
     finally:
         if worker.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
             worker.communicate()
+    try:
+        return json.loads(answer)
+    except ValueError:
+        last = (errors.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+        return {"ending": "lost", "reason": f"the worker ended by itself: {last}"}
 
 
 def _execution(answer: dict[str, Any]) -> Execution:
