@@ -83,7 +83,8 @@ class Networks:
     def raw_value(self, phi: ValueParams, prompts: Prompts, programs: Programs) -> Array:
         """[B, T] output of phi's head, before the cap."""
         hidden = forced_output(self.transformer, phi.transformer, prompts, programs).hidden
-        return self._value_head.apply(phi.head, hidden)
+        value: Any = self._value_head.apply(phi.head, hidden)
+        return value
 
     def q_parts(
         self,
@@ -107,7 +108,7 @@ class Networks:
           alpha: scalar temperature.
         """
         output = forced_output(self.transformer, theta.transformer, prompts, programs)
-        residual = self._residual_head.apply({**theta.residual, **twin}, output.hidden)
+        residual: Any = self._residual_head.apply({**theta.residual, **twin}, output.hidden)
         frozen = jax.lax.stop_gradient(raw_value)
         return QParts(
             logits=output.logits,
@@ -123,7 +124,8 @@ class Networks:
     def _example_hidden(self, reference: PyTree) -> Array:
         """[1, 1, D] hidden state whose shape the heads are made for."""
         token = jnp.zeros((1, 1), jnp.int32)
-        return self.transformer.apply(reference, token).hidden
+        output: Any = self.transformer.apply(reference, token)
+        return output.hidden
 
 
 __all__ = ["Networks", "PolicyParams", "QParts", "ValueParams"]
