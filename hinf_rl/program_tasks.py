@@ -35,7 +35,6 @@ from hinf_rl.language.generation import SamplingConfig
 from hinf_rl.language.tasks import ListMachine, ProblemSet, StackMachine
 from hinf_rl.networks.transformer import Transformer
 from hinf_rl.networks.transformer_config import TransformerConfig
-from hinf_rl.ops.bellman_tokens import completion_mask
 from hinf_rl.types import Array, PyTree
 from hinf_rl.workload import Task, Workload
 
@@ -155,7 +154,7 @@ def problem_data(config: ProgramConfig) -> ProblemData:
 
 def prompts_of(config: ProgramConfig, problems: ProblemSet) -> Prompts:
     """The problems' texts as left-padded prompts."""
-    tokens: Any = problems.prompts  # of NumPy: what is cached must not belong to a trace
+    tokens: Any = problems.prompts  # of NumPy or of JAX, as the problems are
     return Prompts(tokens, tokens != config.task.vocabulary.pad_id)
 
 
@@ -228,7 +227,10 @@ class ProgramSource:
     def material(self, key: Array) -> Material:
         """Pre-trains the checkpoint from `key` and samples it."""
         key_reference, key_samples = jax.random.split(key)
-        data = on_device(problem_data(self._config))
+        # Made by running programs, which must not become a part of what is traced.
+        with jax.ensure_compile_time_eval():
+            data = problem_data(self._config)
+        data = on_device(data)
         reference, _ = make_reference(self._config, data.corpus, key_reference)
         return collect(self._config, reference, data.train, data.human, key_samples)
 
@@ -294,11 +296,12 @@ PROGRAM_TASKS = tuple(
 def _programs(config: ProgramConfig, tokens: np.ndarray) -> Programs:
     """Programs [N, M, T] of N problems one after the other; what they earn is not known."""
     count, each, length = tokens.shape
-    flat = tokens.reshape(-1, length).astype(np.int32)
-    mask = np.asarray(completion_mask(jnp.asarray(flat), config.task.vocabulary.eos_id))
-    problem = np.repeat(np.arange(count, dtype=np.int32), each)
-    rows: Any = (problem, flat, mask, np.ones(len(flat), np.float32))
-    return Programs(*rows)
+    flat: Any = tokens.reshape(-1, length).astype(np.int32)
+    is_end = (flat == config.task.vocabulary.eos_id).astype(np.int32)
+    mask = np.cumsum(is_end, axis=-1) - is_end == 0
+    problem: Any = np.repeat(np.arange(count, dtype=np.int32), each)
+    outcome: Any = np.ones(len(flat), np.float32)
+    return Programs(problem, flat, mask, outcome)
 
 
 __all__ = [

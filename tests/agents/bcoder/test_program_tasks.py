@@ -9,6 +9,7 @@ import pytest
 
 from hinf_rl.agents.bcoder import BCoderConfig
 from hinf_rl.errors import UserError
+from hinf_rl.ops.bellman_tokens import completion_mask
 from hinf_rl.program_report import evaluate_carry, report_text
 from hinf_rl.program_tasks import (
     PROGRAM_SYNTHESIS,
@@ -56,12 +57,16 @@ def test_bad_settings_are_refused_by_name(changes, named):
 
 @pytest.mark.parametrize("machine", ["stack_machine", "list_machine"])
 def test_human_programs_pass_and_samples_are_judged_like_them(machine, key):
-    config = dataclasses.replace(TINY, machine=machine)
+    # Problems are made on the host, also where that is asked for while tracing.
+    config = dataclasses.replace(TINY, machine=machine, problem_seed=17)
+    material = jax.jit(ProgramSource(config).material)(key)
     data = on_device(problem_data(config))
     found = judge(config, data.train, data.human.problem, data.human.tokens)
     np.testing.assert_array_equal(found, np.ones(12))
     np.testing.assert_array_equal(data.human.problem, np.repeat(np.arange(6), 2))
-    material = jax.jit(ProgramSource(config).material)(key)
+    np.testing.assert_array_equal(material.human.tokens, data.human.tokens)
+    mask = completion_mask(data.human.tokens, config.task.vocabulary.eos_id)
+    np.testing.assert_array_equal(data.human.mask, mask)
     again = judge(config, data.train, material.generated.problem, material.generated.tokens)
     np.testing.assert_array_equal(material.generated.outcome, again)
     # An untrained model: samples that never end are compile errors.
