@@ -28,13 +28,13 @@ def _drawn(carry):
             return jnp.broadcast_to(jax.random.key(0), leaf.shape)
         return jnp.zeros(leaf.shape, leaf.dtype)
 
-    def weights(leaf):
-        # Actions of about one, as trained policies have.
-        inputs = leaf.shape[-2] if leaf.ndim > 1 else 1
-        return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(inputs), jnp.float32)
+    def weights(path, leaf):
+        # Actions of about a half: legs move, and most robots stand.
+        scale = 0.2 if path[-1].key == "bias" else leaf.shape[-2] ** -0.5
+        return jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32)
 
     filled = jax.tree.map(zeros, carry)
-    mean = jax.tree.map(weights, carry.actor.params["mean"])
+    mean = jax.tree_util.tree_map_with_path(weights, carry.actor.params["mean"])
     moments = filled.policy_normalizer
     moments = moments._replace(
         count=moments.count + 64.0,

@@ -249,9 +249,9 @@ def test_files_that_do_not_fit_are_refused(run, exported, tmp_path, capsys):
     for words, said in cases:
         assert cli.main(words.split()) == 2, words
         assert said in " ".join(capsys.readouterr().err.split()), words
-    other = _changed(exported, '"robot": "aliengo"', '"machine": "aliengo"')
+    other = _changed(exported, '\n "robot": "aliengo"', '\n "machine": "aliengo"')
     assert cli.main(["verify", str(other)]) == 2
     assert "only quadrupeds can be verified" in capsys.readouterr().err
-    younger = _changed(exported, '"iterations": 3', '"iterations": 2')
+    younger = _changed(exported, '\n "iterations": 3', '\n "iterations": 2')
     assert cli.main(["verify", str(younger), "--run", str(run)]) == 2
     assert "iterations differs; export it again" in capsys.readouterr().err
