@@ -16,7 +16,7 @@ from experiments.benchmarks.brax_ppo import ENVIRONMENT
 from experiments.benchmarks.timing import ratio, speed
 from experiments.benchmarks.turns import Unmeasured, side
 from experiments.benchmarks.venvs import interpreter, require
-from hinf_rl.training.files import write_json
+from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "gymnax_cartpole.json"
@@ -83,7 +83,7 @@ def summary(starts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures and writes one JSON file, number of seeds by number of seeds."""
+    """Measures and writes one JSON file; what it holds of other numbers of seeds stays."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--updates", type=int, default=976, help="of 512 steps each")
@@ -94,10 +94,14 @@ def main() -> None:
     options = parser.parse_args()
     require("gymnax")
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    data: dict[str, Any] = {"provenance": provenance(), "updates": options.updates, "seeds": {}}
+    data = read_json(options.output) if options.output.exists() else {"seeds": {}}
     for seeds in options.seeds:
         starts: list[dict[str, Any]] = []
-        entry: dict[str, Any] = {"starts": starts}
+        entry: dict[str, Any] = {
+            "provenance": provenance(),
+            "updates": options.updates,
+            "starts": starts,
+        }
         data["seeds"][str(seeds)] = entry
         try:
             for index in range(options.starts):

@@ -18,7 +18,7 @@ from experiments.benchmarks.brax_ppo import ENVIRONMENT, Trained, our_command
 from experiments.benchmarks.mjx import SCHEDULER_OFF
 from experiments.benchmarks.timing import alternate, ratio, scaled, speed
 from experiments.benchmarks.turns import Unmeasured, side
-from hinf_rl.training.files import write_json
+from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "native_mjx.json"
@@ -99,29 +99,32 @@ def _environment(engine: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measures and writes one JSON file, size by size."""
+    """Measures and writes one JSON file, size by size; what it holds of others stays."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-envs", type=int, nargs="+", default=[64, 1024, 4096])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of stepping; 0 for none")
     parser.add_argument("--mjx-steps", type=int, default=1, help="control steps of MJX per round")
     parser.add_argument("--turns", type=int, default=4, help="iterations of training; 0 for none")
     parser.add_argument("--limit-s", type=float, default=300.0, help="for each answer")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    data: dict[str, Any] = {
-        "provenance": provenance(), "limit_s": options.limit_s, "stepping": [], "training": [],
-    }  # fmt: skip
-    for num_envs in options.num_envs:
+    data = read_json(options.output) if options.output.exists() else {}
+    for num_envs in options.num_envs if options.rounds else ():
         found = stepping(num_envs, options.rounds, options.mjx_steps, options.limit_s)
-        data["stepping"].append(found)
-        print(f"stepping {num_envs}: {found}", flush=True)
-        write_json(options.output, data)
+        _record(options.output, data, "stepping", found)
     for num_envs in options.num_envs if options.turns else ():
         found = training(num_envs, options.turns, options.limit_s)
-        data["training"].append(found)
-        print(f"training {num_envs}: {found}", flush=True)
-        write_json(options.output, data)
+        _record(options.output, data, "training", found)
+
+
+def _record(path: Path, data: dict[str, Any], kind: str, found: dict[str, Any]) -> None:
+    """Writes a result in the place of an older one of its kind and size."""
+    print(f"{kind}: {found}", flush=True)
+    others = [entry for entry in data.get(kind, []) if entry["num_envs"] != found["num_envs"]]
+    entries = [*others, {**found, "provenance": provenance()}]
+    data[kind] = sorted(entries, key=lambda entry: entry["num_envs"])
+    write_json(path, data)
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def mjx_rows(data: Mapping[str, Any]) -> list[str]:
     """Ratios against MJX."""
     lines = []
     for kind, unit, entries in (
-        ("stepping", "physics_steps_per_s", data["stepping"]),
-        ("training", "env_steps_per_s", data["training"]),
+        ("stepping", "physics_steps_per_s", data.get("stepping", ())),
+        ("training", "env_steps_per_s", data.get("training", ())),
     ):
         for entry in entries:
             label = f"native physics / MJX (JAX), {kind}, {entry['num_envs']} robots"
@@ -172,17 +172,28 @@ def table(results: Mapping[str, Any]) -> list[str]:
 
 
 def sources(results: Mapping[str, Any]) -> list[str]:
-    """Where each file comes from."""
+    """Where the numbers come from, each origin once."""
     lines = []
     for name in RENDERED:
-        if name in results:
-            source = results[name]["provenance"]
-            lines.append(
+        for source in _origins(results.get(name, {})):
+            line = (
                 f"- `{source['command']}`, commit `{source['git']['commit']}`, "
                 f"{source['date_utc']}, {source['device']['cpu_count']} CPU cores, "
                 f"jax {source['versions']['jax']}, mujoco {source['versions']['mujoco']}."
             )
+            if line not in lines:
+                lines.append(line)
     return lines
+
+
+def _origins(data: Any) -> list[Mapping[str, Any]]:
+    """Every provenance in a file of results."""
+    if isinstance(data, list):
+        return [found for part in data for found in _origins(part)]
+    if not isinstance(data, Mapping):
+        return []
+    own = [data["provenance"]] if "provenance" in data else []
+    return own + [found for part in data.values() for found in _origins(part)]
 
 
 def markdown(results: Mapping[str, Any]) -> list[str]:

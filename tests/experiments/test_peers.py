@@ -19,6 +19,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.ppo_settings import Settings, from_text, to_text
 from experiments.benchmarks.turns import Unmeasured, side
 from hinf_rl.errors import UserError
+from hinf_rl.training.files import read_json
 
 
 def process(body, limit_s=60.0):
@@ -210,6 +211,16 @@ def test_a_training_without_an_answer_leaves_the_other_to_go_on(monkeypatch, tmp
     assert "native_over_mjx" not in found
 
 
+def test_a_result_takes_the_place_of_an_older_one_of_its_size(tmp_path):
+    data = {"stepping": [{"num_envs": 64, "old": True}, {"num_envs": 4096}]}
+    native_mjx._record(tmp_path / "x.json", data, "stepping", {"num_envs": 64})
+    native_mjx._record(tmp_path / "x.json", data, "training", {"num_envs": 1024})
+    written = read_json(tmp_path / "x.json")
+    assert [entry["num_envs"] for entry in written["stepping"]] == [64, 4096]
+    assert "old" not in written["stepping"][0]
+    assert "command" in written["training"][0]["provenance"]
+
+
 def gymnax_start(scale):
     def one(factor):
         return {
@@ -305,14 +316,16 @@ def results():
             "summary": brax_ppo.summary(settings, runs),
         },
         "gymnax_cartpole": {
-            "provenance": source,
-            "updates": 10,
-            "seeds": {"8": {"starts": starts, "summary": gymnax_cartpole.summary(starts)}},
+            "seeds": {
+                "8": {
+                    "provenance": {**source, "command": "y.py"},
+                    "starts": starts,
+                    "summary": gymnax_cartpole.summary(starts),
+                }
+            },
         },
         "native_mjx": {
-            "provenance": source,
-            "limit_s": 300.0,
-            "stepping": [stepping, missing],
+            "stepping": [{**stepping, "provenance": source}, {**missing, "provenance": source}],
             "training": [training],
         },
     }
@@ -326,6 +339,8 @@ def test_the_report_shows_lost_ratios_and_sides_without_a_number():
     assert not any("MJX" in line for line in lost)
     assert "no answer within 300 s" in text
     assert "one cached state" in text and "a head of its own" in text
+    # Each origin once.
+    assert text.count("`x.py`") == text.count("`y.py`") == 1
     # Where the time of a lost ratio goes: a quarter of ours is simulation.
     assert "25 %" in text
 
