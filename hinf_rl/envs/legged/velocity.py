@@ -206,7 +206,7 @@ class VelocityEnv:
     ) -> PhysicsState:
         target = jnp.asarray(self._default_pose + self.robot.action_scale * action)
         if self.config.randomise and self.config.randomisation.action_delay:
-            previous = self._default_pose + self.robot.action_scale * before.action
+            previous = jnp.asarray(self._default_pose + self.robot.action_scale * before.action)
             target = delayed_targets(key, target, previous, self.config.substeps)
         yaw = kinematics.yaw_angle(before.qpos[3:7])
         wrench = jnp.concatenate([kinematics.rotate_heading(yaw, force), jnp.zeros(3, jnp.float32)])
