@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hinf_rl.envs.legged.kinematics import leg_kinematics, rotate
 from hinf_rl.envs.legged.robots import LEG_SIGNS, QuadrupedSpec
