@@ -1,6 +1,6 @@
 """Fine-tuning of a diffusion policy as one pure `init`/`step` pair."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +40,20 @@ class ChainPolicy(NamedTuple):
         return sample_chain(key, self.model, self.params, observation["policy"]).sample
 
 
+def _flatten(policy: ChainPolicy) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+    model = policy.model
+    fixed = (model.apply, model.size, model.guidance, model.x0_clip, model.reduce)
+    return (policy.params, model.schedule), fixed
+
+
+def _unflatten(fixed: tuple[Any, ...], leaves: tuple[Any, Any]) -> ChainPolicy:
+    params, schedule = leaves
+    apply, size, guidance, x0_clip, reduce = fixed
+    return ChainPolicy(params, DiffusionModel(apply, schedule, size, guidance, x0_clip, reduce))
+
+
 # Only the arrays are leaves: a policy is an argument of compiled evaluations.
-jax.tree_util.register_pytree_node(
-    ChainPolicy,
-    lambda policy: (
-        (policy.params, policy.model.schedule),
-        tuple(policy.model._replace(schedule=None)),  # pyright: ignore[reportArgumentType]
-    ),
-    lambda model, leaves: ChainPolicy(
-        leaves[0], DiffusionModel(*model)._replace(schedule=leaves[1])
-    ),
-)
+jax.tree_util.register_pytree_node(ChainPolicy, _flatten, _unflatten)
 
 
 def make(config: FinetuneConfig, problem: Problem) -> Algorithm:
