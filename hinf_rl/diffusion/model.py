@@ -193,12 +193,9 @@ def _guided_noise(
     if model.guidance == 1.0:
         return model.apply(params, x, time, condition)
     # One call on twice the rows; the zero condition stands for none.
-    both = model.apply(
-        params,
-        jnp.concatenate([x, x]),
-        jnp.concatenate([time, time]),
-        jnp.concatenate([condition, jnp.zeros_like(condition)]),
-    )
+    twice_x, twice_time = jnp.concatenate([x, x]), jnp.concatenate([time, time])
+    conditions = jnp.concatenate([condition, jnp.zeros_like(condition)])
+    both = model.apply(params, twice_x, twice_time, conditions)
     conditional, free = jnp.split(both, 2)
     return model.guidance * conditional + (1.0 - model.guidance) * free
 

@@ -40,15 +40,16 @@ class ChainPolicy(NamedTuple):
         return sample_chain(key, self.model, self.params, observation["policy"]).sample
 
 
-def _flatten(policy: ChainPolicy) -> tuple[tuple[PyTree, ...], Any]:
-    settings = policy.model._asdict()
-    schedule = settings.pop("schedule")
-    return (policy.params, schedule), tuple(settings.items())
+def _flatten(policy: ChainPolicy) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+    model = policy.model
+    fixed = (model.apply, model.size, model.guidance, model.x0_clip, model.reduce)
+    return (policy.params, model.schedule), fixed
 
 
-def _unflatten(settings: Any, leaves: Any) -> ChainPolicy:
+def _unflatten(fixed: tuple[Any, ...], leaves: tuple[Any, Any]) -> ChainPolicy:
     params, schedule = leaves
-    return ChainPolicy(params, DiffusionModel(schedule=schedule, **dict(settings)))
+    apply, size, guidance, x0_clip, reduce = fixed
+    return ChainPolicy(params, DiffusionModel(apply, schedule, size, guidance, x0_clip, reduce))
 
 
 # Only the arrays are leaves: a policy is an argument of compiled evaluations.
