@@ -257,7 +257,7 @@ while frame:
 """,
 }
 OUTSIDE = "keep me"
-BRIEF = dataclasses.replace(SHORT, wall_s=0.7)
+BRIEF = dataclasses.replace(SHORT, wall_s=2.0)
 
 
 class Run:
