@@ -68,18 +68,19 @@ def jitted(name):
     return jax.jit(getattr(env_of().ground, name))
 
 
-def still(count=COUNT):
-    return jnp.zeros((count, 12), jnp.float32), jnp.zeros((count, 3), jnp.float32)
+def still():
+    return jnp.zeros((COUNT, 12), jnp.float32), jnp.zeros((COUNT, 3), jnp.float32)
 
 
-def placed(state, qpos, qvel=None):
-    """The first rows of `state` with robots put at `qpos` [N, 19]."""
+def placed(qpos, qvel=None):
+    """Fresh episodes, the first with robots put at `qpos` [N, 19]; one size compiles once."""
+    state = fresh()
     count = len(qpos)
-    state = jax.tree.map(lambda leaf: leaf[:count], state)
-    qvel = jnp.zeros((count, 18), jnp.float32) if qvel is None else qvel
-    simulation = state.physics.simulation._replace(
-        qpos=jnp.asarray(qpos, jnp.float32), qvel=jnp.asarray(qvel, jnp.float32)
-    )
+    positions = state.physics.qpos.at[:count].set(jnp.asarray(qpos, jnp.float32))
+    velocities = jnp.zeros((COUNT, 18), jnp.float32)
+    if qvel is not None:
+        velocities = velocities.at[:count].set(jnp.asarray(qvel, jnp.float32))
+    simulation = state.physics.simulation._replace(qpos=positions, qvel=velocities)
     return state.replace(physics=state.physics._replace(simulation=simulation))
 
 
@@ -97,7 +98,7 @@ def one_of_each():
         feet = np.float32(feet)
         ground = height_at(terrain, jnp.asarray(feet[:, 0]), jnp.asarray(feet[:, 1]))
         qpos[row, 2] = A1.standing_height + 0.03 + float(ground.max())
-    return placed(state, qpos)
+    return placed(qpos)
 
 
 def ray_heights(points):
@@ -139,7 +140,7 @@ def scattered():
     turns = Rotation.from_euler("ZYX", random.uniform(-0.5, 0.5, (12, 3)) * [6.0, 1.0, 1.0])
     qpos[:, 3:7] = np.roll(turns.as_quat(), 1, axis=1)
     qpos[:, 2] = ray_heights(qpos[:, :2]) + 0.4
-    return step_of()(placed(fresh(), qpos), *still(12))
+    return step_of()(placed(qpos), *still())
 
 
 def test_only_the_critic_sees_the_terrain():
@@ -203,10 +204,9 @@ def test_episodes_begin_on_their_tile_just_above_the_ground():
 @functools.cache
 def settled():
     """`one_of_each` after half a second of holding the default pose."""
-    state, count = one_of_each(), len(KINDS) * len(LEVELS)
-    fallen = np.zeros(count, bool)
+    state, fallen = one_of_each(), np.zeros(COUNT, bool)
     for _ in range(25):
-        state = step_of()(state, *still(count))
+        state = step_of()(state, *still())
         fallen |= np.asarray(state.terminated)
         assert not state.metrics["nonfinite"].any()
     return state, fallen
@@ -216,7 +216,7 @@ def test_robots_come_to_rest_on_every_kind_at_every_level():
     state, fallen = settled()
     assert not fallen.any()
     gaps = []
-    for qpos in np.asarray(state.physics.qpos, np.float64):
+    for qpos in np.asarray(state.physics.qpos[:18], np.float64):
         feet = feet_of(qpos)
         gaps.append(feet[:, 2] - A1.foot_radius - ray_heights(feet[:, :2]))
     # Contacts give way by a millimetre; a sphere on a rough facet reaches further over its centre.
@@ -226,12 +226,12 @@ def test_robots_come_to_rest_on_every_kind_at_every_level():
     assert np.abs(gaps[level]).max() < 0.003
     assert state.physics.in_contact[np.array(level)].all()
     # In the deepest pit the trunk is far below 0, on the highest pyramid far above.
-    heights = dict(zip(KINDS, np.asarray(state.physics.qpos[12:, 2]), strict=True))
+    heights = dict(zip(KINDS, np.asarray(state.physics.qpos[12:18, 2]), strict=True))
     assert heights["stairs_up"] < -1.0 and heights["stairs_down"] > 1.5
 
 
 def at_rest(name):
-    """Positions [18, 19] of `one_of_each` after half a second under one physics alone."""
+    """Positions [36, 19] of `one_of_each` after half a second under one physics alone."""
     physics = make_physics(name, env_of().model, force_body="trunk")
     pose = jnp.asarray(A1.default_pose, jnp.float32)
     force, none = jnp.zeros(6, jnp.float32), jnp.zeros(0, jnp.float32)
@@ -302,8 +302,8 @@ def test_a_fall_is_the_trunk_touching_the_ground_where_it_is():
             z = height + A1.trunk_box[2] / 2 + gap_m
             qpos.append([*np.asarray(centre), z, 1.0, 0.0, 0.0, 0.0, *legs_up])
     hold = jnp.asarray((legs_up - A1.default_pose) / A1.action_scale, jnp.float32)
-    stepped = step_of()(placed(fresh(), qpos), jnp.tile(hold[None], (4, 1)), still(4)[1])
-    assert stepped.terminated.tolist() == [True, True, False, False]
+    stepped = step_of()(placed(qpos), jnp.tile(hold[None], (COUNT, 1)), still()[1])
+    assert stepped.terminated[:4].tolist() == [True, True, False, False]
 
 
 def test_the_gap_under_the_trunk_is_that_of_its_whole_box():
@@ -311,7 +311,7 @@ def test_the_gap_under_the_trunk_is_that_of_its_whole_box():
     steps = np.linspace(-1.0, 1.0, 15)
     box = np.array([[x, y, z] for x in steps for y in steps for z in (-1, 1)]) / 2 * A1.trunk_box
     missed = []
-    for qpos in np.asarray(scattered().physics.qpos, np.float64):
+    for qpos in np.asarray(scattered().physics.qpos[:12], np.float64):
         turn = Rotation.from_quat(np.roll(qpos[3:7], -1))
         points = qpos[:3] + turn.apply(box)
         expected = (points[:, 2] - ray_heights(points[:, :2])).min()
@@ -345,23 +345,22 @@ def test_a_robot_that_leaves_the_world_goes_on_where_it_is_the_same():
     qpos[:, 2] = A1.standing_height + 0.05 + np.asarray(height)
     qvel = np.zeros((2, 18), np.float32)
     qvel[:, 0] = 1.5, -1.5
-    before = placed(state, qpos, qvel)
-    start = before.physics.qpos[:, :2]
-    visit = before.physics.visit._replace(start_m=start, furthest_m=jnp.zeros(2, jnp.float32))
+    before = placed(qpos, qvel)
+    visit = before.physics.visit._replace(start_m=before.physics.qpos[:, :2])
     before = before.replace(physics=before.physics._replace(visit=visit))
-    after = step_of()(before, *still(2))
-    np.testing.assert_allclose(after.physics.qpos[:, 0], [-11.98, 11.98], atol=2e-3)
-    np.testing.assert_allclose(after.physics.visit.start_m[:, 0], [-12.01, 12.01], atol=1e-5)
-    np.testing.assert_allclose(after.physics.visit.furthest_m, 0.03, atol=2e-3)
+    after = step_of()(before, *still())
+    np.testing.assert_allclose(after.physics.qpos[:2, 0], [-11.98, 11.98], atol=2e-3)
+    np.testing.assert_allclose(after.physics.visit.start_m[:2, 0], [-12.01, 12.01], atol=1e-5)
+    np.testing.assert_allclose(after.physics.visit.furthest_m[:2], 0.03, atol=2e-3)
     # A physics that knows no wrap goes on beyond the edge, over the border.
-    rows = before.physics.simulation, still(2)[0], jnp.zeros((2, 6), jnp.float32)
+    rows = before.physics.simulation, still()[0], jnp.zeros((COUNT, 6), jnp.float32)
     target = jnp.asarray(A1.default_pose, jnp.float32)[None] + rows[1]
     physics = env_of().physics
     beyond = jax.jit(jax.vmap(lambda s, t, f, p: physics.step(s, t, f, p, 2)))(
         rows[0], target, rows[2], before.parameters.model
     )
     shift = np.array([-24.0, 24.0])
-    np.testing.assert_allclose(after.physics.qpos[:, 0], beyond.qpos[:, 0] + shift, atol=1e-5)
+    np.testing.assert_allclose(after.physics.qpos[:2, 0], beyond.qpos[:2, 0] + shift, atol=1e-5)
     np.testing.assert_array_equal(after.physics.qpos[:, 1:], beyond.qpos[:, 1:])
     np.testing.assert_array_equal(after.physics.qvel, beyond.qvel)
 
@@ -395,13 +394,14 @@ def test_feet_on_slippery_ground_slide_where_others_hold():
         # The feet reach 0.17 m ahead and 0.26 m back: 4 cm ahead of the patch's middle.
         x, y = 0.5 * (column + 0.5) - 12.0 + 0.04, 0.5 * (row + 0.5) - 24.0
         qpos.append([x, y, A1.standing_height + 0.01, 1.0, 0.0, 0.0, 0.0, *A1.default_pose])
-    state = placed(fresh(), qpos)
+    state = placed(qpos)
     for _ in range(15):
-        state = step_of()(state, *still(2))
-    before = [feet_of(q)[:, 1].mean() for q in state.physics.qpos]
+        state = step_of()(state, *still())
+    before = [feet_of(q)[:, 1].mean() for q in state.physics.qpos[:2]]
+    push = jnp.tile(jnp.array([[0.0, 60.0, 0.0]]), (COUNT, 1))
     for _ in range(15):
-        state = step_of()(state, still(2)[0], jnp.tile(jnp.array([[0.0, 60.0, 0.0]]), (2, 1)))
-    slid, held = np.array([feet_of(q)[:, 1].mean() for q in state.physics.qpos]) - before
+        state = step_of()(state, still()[0], push)
+    slid, held = np.array([feet_of(q)[:, 1].mean() for q in state.physics.qpos[:2]]) - before
     assert slid > held + 0.01
 
 
