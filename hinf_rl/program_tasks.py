@@ -278,7 +278,6 @@ PROGRAM_TASKS = tuple(
         env_config=ProgramConfig(machine=machine),
         make_env=ProgramSource,
         agent_config=_AGENT,
-        total_steps=_AGENT.iterations * _AGENT.batch_size,
         log_every=20,
         tags=("tokens", "pure JAX"),
     )
