@@ -11,11 +11,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format
+.PHONY: help setup train test test-long lint format
 
 help:
 	@echo "make train    train, evaluate and report $(TASK); run it again to go on where it stopped"
 	@echo "make test     run the tests"
+	@echo "make test-long  run the small whole experiments that make test leaves out"
 	@echo "make lint     check style and types"
 	@echo "make format   format the code"
 	@echo "make setup    make or renew .venv"
@@ -38,6 +39,9 @@ train: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m long
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ def test_the_controller_balances_and_follows():
 @pytest.fixture(scope="module")
 def rolled():
     # A pole that may hardly lean, and forces: some episodes end early.
-    env = CartPole(CartPoleConfig(angle_limit_rad=0.05))
+    env = CartPole(CartPoleConfig(angle_limit_rad=0.15))
     problem = make_control(ControlConfig(**SMALL, force=1.0), env, cart_pole_controller(CartPole()))
     params = jax.jit(problem.pretrain)(jax.random.key(0))
     context = jnp.repeat(problem.draw_contexts(jax.random.key(1), 16), 4, axis=0)

@@ -42,7 +42,10 @@ def test_algorithms_are_settings_of_one_loop():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name",
+    ["prdp-ring", *(pytest.param(name, marks=pytest.mark.long) for name in sorted(TINY)[:2])],
+)
 def test_a_run_is_measured_and_drawn(name, tmp_path):
     task = get_task(name)
 

@@ -39,7 +39,7 @@ def test_the_exact_denoiser_has_the_bayes_risk(kit, key):
 def test_a_trained_network_samples_the_data(kit, key):
     config = ScheduleConfig(steps=8, sigma_min=0.05, max_beta=0.95)
     schedule = make_schedule(config)
-    network = MLPDenoiser(size=1, hidden=(32, 32))
+    network = MLPDenoiser(size=1, hidden=(64, 64))
 
     def draw(key, count):
         key_side, key_noise = jax.random.split(key)
@@ -51,7 +51,7 @@ def test_a_trained_network_samples_the_data(kit, key):
     trained = jax.jit(
         lambda: pretrain(
             key, network.apply, params, draw, schedule,
-            PretrainConfig(steps=500, batch=128, learning_rate=5e-3, condition_dropout=0.2),
+            PretrainConfig(steps=3000, batch=128, learning_rate=5e-3, condition_dropout=0.2),
         )
     )()  # fmt: skip
     assert trained.loss[-50:].mean() < 0.5 * trained.loss[:10].mean()

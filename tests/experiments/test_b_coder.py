@@ -74,7 +74,7 @@ def test_python_exercises_and_their_bugs():
     assert {toy_python.program("a-b"), toy_python.program("b-a")} <= written
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_run_is_written_resumed_and_reported(tmp_path, monkeypatch, capsys):
     tiny = ProgramConfig(
         checkpoint_problems=12,

@@ -110,7 +110,7 @@ def test_render_goes_between_its_markers_and_nowhere_else():
         report.splice("nothing", "main", "x")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_run_fills_every_cell_resumes_and_renders(tmp_path, monkeypatch):
     # The arms and the one attack that the acceptance rule needs: each compiles programs anew.
     main = SETTINGS["main"]

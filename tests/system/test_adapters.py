@@ -126,6 +126,7 @@ def best_point_mass_return(num_steps):
     return best_return(a, b, np.diag([POSITION_COST, VELOCITY_COST]), ACTION_COST, num_steps)
 
 
+@pytest.mark.long
 def test_playground_point_mass_is_controlled_as_well_as_possible():
     pytest.importorskip("mujoco.mjx")
     from experiments.interop.point_mass import PointMass

@@ -146,7 +146,7 @@ def test_stage_one_finds_the_value_that_makes_q_consistent(source, key):
         human_fraction=1.0,
         alpha=0.05,
         gamma=0.9,
-        value_learning_rate=1e-3,
+        value_learning_rate=5e-3,
         weight_decay=0.0,
     )
     algorithm = make(config, source)
@@ -178,7 +178,7 @@ def test_sft_is_cross_entropy_and_learns_the_human_programs(source, key):
     mask = batch.programs.mask[:4]
     assert is_human.tolist() == [True] * 4 + [False] * 4
     carry, metrics = run(algorithm, first, 120)
-    expected = -jnp.sum(jnp.where(mask, picked, 0.0)) / jnp.sum(mask)
+    expected = -np.mean(np.asarray(picked)[np.asarray(mask)])
     np.testing.assert_allclose(metrics["loss/cross_entropy"][0], expected, rtol=1e-5)
     assert metrics["loss/cross_entropy"][-1] < 0.2 < metrics["loss/cross_entropy"][0]
     # Sampled from the policy, most programs are right (chance: 1 in 8).
