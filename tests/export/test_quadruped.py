@@ -83,9 +83,10 @@ def test_the_layout_bounds_what_the_task_bounds(prepared):
 def scenario(prepared):
     """What repeats the recorded episodes of the training environment."""
     recording = prepared.recording
+    attitude = np.float64(recording.start.qpos)[:, 3:7]
     return Scenario(
-        # Physics and observation know no compass: any heading will do.
-        yaw=np.linspace(-3.0, 3.0, recording.actions.shape[1]),
+        # Not any heading: MuJoCo's friction pyramids stand square to the world's axes.
+        yaw=2.0 * np.arctan2(attitude[:, 3], attitude[:, 0]),
         command=np.float64(recording.inputs["command"].transpose(1, 0, 2)),
         heading=None,
         force=np.float64(recording.pushes.transpose(1, 0, 2)),
@@ -98,16 +99,10 @@ def test_plain_mujoco_repeats_the_environment_step_by_step(exported, prepared, s
     trace = Simulation(load_runner(exported[kind].path)).run(scenario)
     standing = trace.steps[None] > np.arange(len(recording.actions))[:, None]
     assert standing[-1].sum() >= 8
-    differences = (
-        np.abs(trace.observations - recording.observations)[standing],
-        np.abs(trace.actions - recording.actions)[standing],
-    )
-    # The environment rounds its state to float32 once per control step; contacts make more of it.
-    first = standing[:4].sum()
-    for difference in differences:
-        assert difference[:first].max() < 5e-5
-        assert np.median(difference) < 1e-5
-        assert difference.max() < 1e-2
+    # The environment rounds its state to float32 once per control step; no contact makes more of
+    # that within a second.
+    assert np.abs(trace.observations - recording.observations)[standing].max() < 1e-5
+    assert np.abs(trace.actions - recording.actions)[standing].max() < 1e-5
     # Legs moved and commands changed: agreement at rest would say little.
     assert np.ptp(trace.inputs["joint_position"], axis=0).max() > 0.2
     assert np.ptp(trace.inputs["command"], axis=0).max() > 0.2
