@@ -13,6 +13,7 @@ from hinf_rl.envs.legged import velocity
 from hinf_rl.export import load_runner
 from hinf_rl.export.files import prepare_export, write_export
 from hinf_rl.export.simulation import Scenario, Simulation, draw_scenario
+from hinf_rl.export.source import CELLS
 from hinf_rl.export.verify import newcombe_interval, verify
 from hinf_rl.tasks import configure
 
@@ -195,15 +196,33 @@ def test_newcombes_interval_by_hand():
     assert same.low < 0.0 < same.high
 
 
-def test_a_policy_agrees_with_its_run(run, exported, capsys):
+@pytest.fixture
+def protocol(monkeypatch):
+    """Stands in for the protocol, which has tests of its own and compiles for long."""
+    asked = []
+
+    def measured(env, policy, *, config):
+        asked.append((env, policy, config))
+        counts = {"num_survived": config.num_envs - 1, "num_episodes": config.num_envs}
+        return {"cells": dict.fromkeys(CELLS, counts)}
+
+    monkeypatch.setattr("hinf_rl.evaluation.protocol.run_protocol", measured)
+    return asked
+
+
+def test_a_policy_agrees_with_its_run(run, exported, protocol, capsys):
     path = exported[0].path
     words = ["verify", str(path), "--task", "aliengo", "--run", str(run), "--episodes", "6"]
     assert cli.main(words) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == "agree"
-    assert re.search(r"nominal +0 N +exported [0-6]/6 = .* trained [0-6]/6 = ", said)
-    assert re.search(r"sudden-2 +200 N +exported [0-6]/6 = .* trained [0-6]/6 = ", said)
+    assert re.search(r"nominal +0 N +exported [0-6]/6 = .* trained 5/6 = ", said)
+    assert re.search(r"sudden-2 +200 N +exported [0-6]/6 = .* trained 5/6 = ", said)
     assert "actions differ from the trained policy's by at most" in said
+    ((env, policy, config),) = protocol
+    assert env.env.config.randomise is False
+    assert (config.num_envs, config.sudden_fractions) == (6, (1.0, 2.0))
+    assert policy({"policy": np.zeros((1, 135), np.float32)}).shape == (1, 12)
 
 
 def _changed(exported, old, new):
