@@ -67,8 +67,8 @@ def origin(results: Mapping[str, Any]) -> str:
     return f"`{source['command']}`, commit `{source['git']['commit']}`, {source['date_utc']}."
 
 
-def render(verified: list[dict[str, Any]], latency: Mapping[str, Any]) -> str:
-    """Returns the report."""
+def render(verified: list[dict[str, Any]], latency: Mapping[str, Any] | None) -> str:
+    """Returns the report; what was not measured is left out."""
     exported = verified[0]
     policy, checked = exported["policy"], exported["exports"][0]["checked"]
     lines = [
@@ -93,6 +93,8 @@ def render(verified: list[dict[str, Any]], latency: Mapping[str, Any]) -> str:
             "",
             *survival_table(found),
         ]
+    if latency is None:
+        return "\n".join(lines) + "\n"
     lines += [
         "",
         "## Time of one control step, one thread",
@@ -108,7 +110,8 @@ def render(verified: list[dict[str, Any]], latency: Mapping[str, Any]) -> str:
 def main() -> None:
     paths = [RESULTS / f"{motor}.json" for motor in MOTORS]
     verified = [read_json(path) for path in paths if path.exists()]
-    text = render(verified, read_json(RESULTS / "latency.json"))
+    latency = RESULTS / "latency.json"
+    text = render(verified, read_json(latency) if latency.exists() else None)
     write_atomic(Path(__file__).parent / "report.md", text)
 
 

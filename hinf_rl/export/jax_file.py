@@ -40,7 +40,7 @@ def jax_bytes(policy: GaussianPolicy, metadata: Mapping[str, Any]) -> bytes:
 def load_policy(path: Path | str) -> GaussianPolicy:
     """Loads an exported policy: a PyTree that maps observations to actions, samples included.
 
-    Its actions are those of the run to the last bit. `read_metadata` tells the rest.
+    Its parameters are those of the run, bit for bit. `read_metadata` tells the rest.
 
     Args:
       path: file that `hinf-rl export --format jax` wrote.

@@ -28,6 +28,8 @@ class Recording(NamedTuple):
       actions: [T, B, A] its mean actions, clipped as the task does.
       outputs: [T, B, A] joint targets (rad), or the actions where the task has none.
       pushes: [T, B, D] disturbances, in the task's unit.
+      start: physics of the first states, leaves [B, ...]: with all of the above, enough to repeat
+        the episodes elsewhere.
     """
 
     inputs: dict[str, _Floats]
@@ -35,6 +37,7 @@ class Recording(NamedTuple):
     actions: _Floats
     outputs: _Floats
     pushes: _Floats
+    start: Any
 
 
 class Runner(Protocol):
@@ -84,13 +87,15 @@ def record(env: Env, policy: Any, layout: Layout) -> Recording:
         return jax.vmap(env.step)(state, action, push), (seen, action, output)
 
     @jax.jit
-    def roll(keys: Array, pushes: Array) -> tuple[Array, ...]:
-        return jax.lax.scan(step, jax.vmap(env.reset)(keys), pushes)[1]
+    def roll(keys: Array, pushes: Array) -> tuple[Any, tuple[Array, ...]]:
+        start = jax.vmap(env.reset)(keys)
+        return start.physics, jax.lax.scan(step, start, pushes)[1]
 
-    observations, actions, outputs = (np.array(found) for found in roll(keys, pushes))
+    start, found = roll(keys, pushes)
+    observations, actions, outputs = (np.array(values) for values in found)
     newest = observations[..., : layout.size]
     inputs = layout.values(newest)
-    return Recording(inputs, observations, actions, outputs, np.array(pushes))
+    return Recording(inputs, observations, actions, outputs, np.array(pushes), start)
 
 
 def act(policy: Any, layout: Layout, observation: dict[str, Any]) -> tuple[Array, Array]:

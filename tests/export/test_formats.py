@@ -143,7 +143,9 @@ class Sample:
             actions.append(action)
             outputs.append(output)
         stacked = (np.float32(np.stack(found)) for found in (observations, actions, outputs))
-        return Recording(inputs, *stacked, pushes=np.zeros((steps, count, 0), np.float32))
+        return Recording(
+            inputs, *stacked, pushes=np.zeros((steps, count, 0), np.float32), start=None
+        )
 
     def _forward(self, x):
         policy = self.policy

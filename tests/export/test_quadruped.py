@@ -13,6 +13,7 @@ from hinf_rl.envs.legged import velocity
 from hinf_rl.export import load_runner
 from hinf_rl.export.files import prepare_export, write_export
 from hinf_rl.export.simulation import Scenario, Simulation, draw_scenario
+from hinf_rl.export.source import CELLS
 from hinf_rl.export.verify import newcombe_interval, verify
 from hinf_rl.tasks import configure
 
@@ -83,35 +84,26 @@ def test_the_layout_bounds_what_the_task_bounds(prepared):
 def scenario(prepared):
     """What repeats the recorded episodes of the training environment."""
     recording = prepared.recording
+    attitude = np.float64(recording.start.qpos)[:, 3:7]
     return Scenario(
-        # Physics and observation know no compass: any heading will do.
-        yaw=np.linspace(-3.0, 3.0, recording.actions.shape[1]),
+        # Not any heading: MuJoCo's friction pyramids stand square to the world's axes.
+        yaw=2.0 * np.arctan2(attitude[:, 3], attitude[:, 0]),
         command=np.float64(recording.inputs["command"].transpose(1, 0, 2)),
         heading=None,
         force=np.float64(recording.pushes.transpose(1, 0, 2)),
     )
 
 
-@pytest.mark.xfail(
-    reason="observations part by up to 6e-3 from the third step on, in contact; not explained yet",
-    strict=True,
-)
 @pytest.mark.parametrize("kind", [0, 1], ids=["onnx", "numpy"])
 def test_plain_mujoco_repeats_the_environment_step_by_step(exported, prepared, scenario, kind):
     recording = prepared.recording
     trace = Simulation(load_runner(exported[kind].path)).run(scenario)
     standing = trace.steps[None] > np.arange(len(recording.actions))[:, None]
     assert standing[-1].sum() >= 8
-    differences = (
-        np.abs(trace.observations - recording.observations)[standing],
-        np.abs(trace.actions - recording.actions)[standing],
-    )
-    # The environment rounds its state to float32 once per control step; contacts make more of it.
-    first = standing[:4].sum()
-    for difference in differences:
-        assert difference[:first].max() < 5e-5
-        assert np.median(difference) < 1e-5
-        assert difference.max() < 1e-2
+    # The environment rounds its state to float32 once per control step; no contact makes more of
+    # that within a second.
+    assert np.abs(trace.observations - recording.observations)[standing].max() < 1e-5
+    assert np.abs(trace.actions - recording.actions)[standing].max() < 1e-5
     # Legs moved and commands changed: agreement at rest would say little.
     assert np.ptp(trace.inputs["joint_position"], axis=0).max() > 0.2
     assert np.ptp(trace.inputs["command"], axis=0).max() > 0.2
@@ -204,15 +196,33 @@ def test_newcombes_interval_by_hand():
     assert same.low < 0.0 < same.high
 
 
-def test_a_policy_agrees_with_its_run(run, exported, capsys):
+@pytest.fixture
+def protocol(monkeypatch):
+    """Stands in for the protocol, which has tests of its own and compiles for long."""
+    asked = []
+
+    def measured(env, policy, *, config):
+        asked.append((env, policy, config))
+        counts = {"num_survived": config.num_envs - 1, "num_episodes": config.num_envs}
+        return {"cells": dict.fromkeys(CELLS, counts)}
+
+    monkeypatch.setattr("hinf_rl.evaluation.protocol.run_protocol", measured)
+    return asked
+
+
+def test_a_policy_agrees_with_its_run(run, exported, protocol, capsys):
     path = exported[0].path
     words = ["verify", str(path), "--task", "aliengo", "--run", str(run), "--episodes", "6"]
     assert cli.main(words) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == "agree"
-    assert re.search(r"nominal +0 N +exported [0-6]/6 = .* trained [0-6]/6 = ", said)
-    assert re.search(r"sudden-2 +200 N +exported [0-6]/6 = .* trained [0-6]/6 = ", said)
+    assert re.search(r"nominal +0 N +exported [0-6]/6 = .* trained 5/6 = ", said)
+    assert re.search(r"sudden-2 +200 N +exported [0-6]/6 = .* trained 5/6 = ", said)
     assert "actions differ from the trained policy's by at most" in said
+    ((env, policy, config),) = protocol
+    assert env.env.config.randomise is False
+    assert (config.num_envs, config.sudden_fractions) == (6, (1.0, 2.0))
+    assert policy({"policy": np.zeros((1, 135), np.float32)}).shape == (1, 12)
 
 
 def _changed(exported, old, new):
