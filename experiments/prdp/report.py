@@ -30,6 +30,7 @@ from hinf_rl.training.files import read_json, write_atomic
 FOLDER = Path(__file__).parent
 SHOWN = {
     "ring": ("alignment", "kl", "off_ring"),
+    "steep": ("alignment", "kl", "off_ring"),
     "reach": ("reward", "success", "collision", "kl"),
     "images": ("reward", "class_accuracy", "likeness", "kl"),
     "pictures": ("reward", "brightness", "class_accuracy", "likeness", "kl"),
@@ -37,6 +38,7 @@ SHOWN = {
 }
 TITLES = {
     "ring": "Task A: a ring of Gaussians, contexts that never return",
+    "steep": "Task A under the published bound 0.999 on a training step's noise",
     "reach": "Task B: a diffusion policy around an obstacle",
     "images": "Task C: 8 x 8 images, a reward that ignores the class",
     "pictures": "16 x 16 images by a U-Net, three black boxes",
@@ -98,7 +100,7 @@ def verdict_table(verdicts: list[Verdict]) -> Iterator[str]:
 def arm_table(task: str, found: Results) -> Iterator[str]:
     """One line per member: held-out measurements at the end, per seed."""
     names = SHOWN[task]
-    extra = " objective |" if task == "ring" else ""
+    extra = " objective |" if task in ("ring", "steep") else ""
     yield f"| arm | member | {' | '.join(names)} |{extra}"
     yield "|---|---|" + "---|" * (len(names) + bool(extra))
     for arm, data in found.items():
@@ -132,6 +134,7 @@ def markdown(found: Results, oracle: dict[str, Any] | None) -> str:
     """The report as text."""
     verdicts = {
         "ring": list(ring_verdicts(found, oracle)) if oracle else [],
+        "steep": [],
         "reach": list(reach_verdicts(found)),
         "images": list(images_verdicts(found)),
         "pictures": [],

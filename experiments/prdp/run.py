@@ -55,11 +55,11 @@ def references(task: str, workload: Workload) -> PyTree:
     """Parameters [SEEDS, ...] of the reference policies, trained where they are not kept."""
     path = RESULTS / f"{task.partition('_')[0]}_reference.msgpack"
     pretrain = jax.jit(lambda keys: jax.lax.map(workload.problem.pretrain, keys))
-    template = jax.eval_shape(pretrain, seed_keys(1))
+    template = jax.eval_shape(pretrain, seed_keys(11))
     if path.exists():
         return stored(path, template)
     start_s = time.perf_counter()
-    params = jax.block_until_ready(pretrain(seed_keys(1)))
+    params = jax.block_until_ready(pretrain(seed_keys(11)))
     print(f"{task}: references trained in {time.perf_counter() - start_s:.0f} s", flush=True)
     write_bytes(path, serialization.to_bytes(jax.device_get(params)))
     return params
@@ -112,7 +112,7 @@ class Program:
         numbers = [self._numbers(changes) for changes in arm.members.values()]
         stacked = jax.tree.map(lambda *leaves: jnp.repeat(jnp.stack(leaves), SEEDS), *numbers)
         members = len(arm.members)
-        keys = jnp.tile(seed_keys(2), members)
+        keys = jnp.tile(seed_keys(12), members)
         params = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * members), params)
         return jax.jit(jax.vmap(self._algorithm.init))(keys, stacked, params)
 

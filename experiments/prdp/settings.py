@@ -72,6 +72,11 @@ RING = (
     _ring("ring_a4_offline", {"": {}}, source="offline", **_SLOW),
     _ring("ring_a4_offline_fixed", {"": {}}, source="offline", offline_batches=20, **_SLOW),
 )
+# The same under the published bound on a training step's noise.
+STEEP = (
+    dataclasses.replace(RING[0], name="steep_a1", task="steep"),
+    dataclasses.replace(RING[1], name="steep_a1_control", task="steep"),
+)
 
 
 def _reach(name: str, members: Mapping[str, Mapping[str, float]], **changes: Any) -> Arm:
@@ -158,4 +163,6 @@ CARTPOLE = (
 
 REACH_DPPO = (_dppo("reach_dppo", "reach", iterations=60, tuned_steps=10),)
 
-ARMS = {arm.name: arm for arm in (*RING, *REACH, *REACH_DPPO, *IMAGES, *PICTURES, *CARTPOLE)}
+ARMS = {
+    arm.name: arm for arm in (*RING, *STEEP, *REACH, *REACH_DPPO, *IMAGES, *PICTURES, *CARTPOLE)
+}

@@ -36,9 +36,9 @@ class Workload:
     context_part: Callable[[Array], Array] = lambda context: jnp.zeros(len(context), jnp.float32)
 
 
-def ring() -> Workload:
+def ring(max_beta: float = ScheduleConfig().max_beta) -> Workload:
     """Task A."""
-    config = RingConfig()
+    config = RingConfig(schedule=ScheduleConfig(max_beta=max_beta))
     return Workload(
         problem=make_ring(config),
         betas=(0.05, 0.25),
@@ -85,5 +85,6 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "pictures_relabelled": lambda: pictures("relabelled"),
     "reach": reach,
     "ring": ring,
+    "steep": lambda: ring(max_beta=0.999),
 }
 """Problems by name; those whose names begin alike share their references."""

@@ -31,7 +31,8 @@ class ScheduleConfig:
         used; None for `steps` themselves.
       max_beta: largest variance of the noise that a training step adds. The published 0.999 leaves
         almost no signal in the noisiest level: with few steps the first mean then multiplies what
-        the predicted noise is off by sqrt(abar_p / abar), some 30. Smaller values tame it.
+        the predicted noise is off by sqrt(abar_p / abar), some 30, and fine-tuning pays for that
+        in KL (`experiments/prdp`, task A under both).
       eta: share of the posterior's noise that a step adds: 1 is DDPM, below is DDIM.
       sigma_min: least deviation of a step, > 0: the last step would have none, and a step
         without noise has no log-probability.
@@ -40,7 +41,7 @@ class ScheduleConfig:
     steps: int = 10
     kind: Literal["cosine", "linear"] = "cosine"
     train_steps: int | None = None
-    max_beta: float = 0.999
+    max_beta: float = 0.95
     eta: float = 1.0
     sigma_min: float = 0.1
 
