@@ -42,12 +42,12 @@ class ReachConfig:
     chunk_length: int = 4
     start_y: float = 0.5
     obstacle_radius: float = 0.35
-    waypoint: float = 0.5
+    waypoint: float = 0.6
     demo_noise: float = 0.3
     hidden: tuple[int, ...] = (64, 64, 64)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     pretrain: PretrainConfig = dataclasses.field(
-        default_factory=lambda: PretrainConfig(batch=256, learning_rate=1e-3)
+        default_factory=lambda: PretrainConfig(batch=256, learning_rate=3e-3)
     )
 
     def __post_init__(self) -> None:
