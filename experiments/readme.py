@@ -75,6 +75,8 @@ _SECTIONS = (
     ("lq_game/results/lq_game.json", lq_game),
     ("multiplier/results/multiplier.json", multiplier),
     ("cartpole/results/main.json", cartpole),
+    ("b_coder/results/stack_machine/bcoder.json", lambda: _report("b_coder").readme_section()),
+    ("prdp/results/ring_a1.json", lambda: _report("prdp").readme_section()),
     ("resume/results/cartpole.json", lambda: _report("resume").readme_section()),
     ("benchmarks/results/physics.json", lambda: _report("benchmarks").readme_section()),
 )

@@ -22,6 +22,7 @@ from hinf_rl.training.files import read_json, write_atomic
 
 FOLDER = Path(__file__).parent
 Results = Mapping[str, Any]
+_MAIN = tuple(arm.name for arm in ARMS if arm.group == "main")
 _STYLES = (
     {"color": "#0b4f8a", "linestyle": "-", "marker": "o"},
     {"color": "#d9720b", "linestyle": "--", "marker": "s"},
@@ -57,6 +58,23 @@ def claim_table(rows: list[dict[str, Any]]) -> list[str]:
         for row in rows
     ]
     return lines
+
+
+def readme_section() -> list[str]:
+    """What README shows: the claims and the samplers on the language that was tuned on."""
+    checkpoint, arms = load(RESULTS / "stack_machine")
+    main = {name: arms[name] for name in _MAIN if name in arms}
+    return [
+        "### B-Coder: programs from a language model full of bugs",
+        "",
+        f"{len(checkpoint['seeds'])} seeds that nothing was tuned on; the claims were fixed "
+        "beforehand, the last two are not expected to hold. Details, rankers, another language: "
+        "[experiments/b_coder](experiments/b_coder/README.md).",
+        "",
+        *claim_table(claims(checkpoint, arms)),
+        "",
+        *sampler_table(checkpoint, main),
+    ]
 
 
 def checkpoint_table(checkpoint: Results) -> list[str]:

@@ -23,7 +23,7 @@ from experiments.prdp.acceptance import (
     ring_verdicts,
 )
 from experiments.prdp.run import RESULTS
-from experiments.prdp.settings import ARMS
+from experiments.prdp.settings import ARMS, SEEDS
 from hinf_rl.evaluation.diffusion_pictures import draw_images, draw_reach, draw_ring
 from hinf_rl.training.files import read_json, write_atomic
 
@@ -163,6 +163,23 @@ def markdown(found: Results, oracle: dict[str, Any] | None) -> str:
         lines += [f"- {name}: {origin(data)}" for name, data in arms.items()]
     lines += memory_section()
     return "\n".join(lines) + "\n"
+
+
+def readme_section() -> list[str]:
+    """What README shows: the promises of all tasks."""
+    found, oracle = load()
+    verdicts = [*(ring_verdicts(found, oracle) if oracle else ()), *reach_verdicts(found),
+                *images_verdicts(found)]  # fmt: skip
+    return [
+        "### PRDP: diffusion policies from rewards that have no gradient",
+        "",
+        f"{SEEDS} seeds; A: a ring of Gaussians beside the exact tilted optimum, B: a diffusion "
+        "policy around an obstacle, C: small images. DDPO with the group's own baseline reaches "
+        "the same objective where it pays the same price of KL: the stability is not PRDP's alone. "
+        "Details: [experiments/prdp](experiments/prdp/README.md).",
+        "",
+        *verdict_table(verdicts),
+    ]
 
 
 def robust_table() -> Iterator[str]:
