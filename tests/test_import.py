@@ -47,6 +47,7 @@ def modules_after(module, tmp_path):
         "hinf_rl.training.run_directory",
     ],
 )
+@pytest.mark.smoke
 def test_import_is_light(module, tmp_path):
     assert not modules_after(module, tmp_path) & HEAVY
 

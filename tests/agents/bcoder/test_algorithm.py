@@ -39,11 +39,11 @@ def is_same(one, two):
     )
 
 
-@pytest.fixture
-def started(source, config, key):
+@pytest.fixture(scope="module")
+def started(source, config):
     """The algorithm, its first carry, and the carry after stage one."""
     algorithm = make(config, source)
-    first = jax.jit(algorithm.init)(key)
+    first = jax.jit(algorithm.init)(jax.random.key(0))
     after, metrics = run(algorithm, first, config.value_iterations)
     return algorithm, first, after, metrics
 
