@@ -5,7 +5,8 @@ TASK ?= aliengo
 ALGORITHM ?= hinf
 OUTPUT ?= runs/$(TASK)
 EXTRAS ?= brax,dev,video
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# The order of files is that of tests/conftest.py: slow ones first.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 STAMP := .venv/.installed

@@ -274,6 +274,7 @@ def test_disturbance_is_felt(env, reset, step):
     assert any(np.abs(np.asarray(a - b)).max() > 1e-7 for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_vmap_equals_the_loop(case, env, reset, step):
     keys = jax.random.split(jax.random.key(0), case.num_envs)
     action, push = inputs(env, jax.random.key(1), case.num_envs)

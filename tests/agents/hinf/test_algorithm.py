@@ -122,6 +122,7 @@ def runs(kit):
     return separate, jax.jit(jax.vmap(run))(keys, numbers)
 
 
+@pytest.mark.slow
 def test_batched_seeds_and_hyperparameters_equal_separate_runs(runs):
     separate, batched = runs
     for i, expected in enumerate(separate):
