@@ -6,14 +6,23 @@ python tour.py    (Python of an environment with hinf-rl[export]; uses no source
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-# Small enough for seconds, large enough that a policy learns something.
-TRAIN = ("--set", "agent.num_envs=64", "agent.unroll_length=16", "agent.num_epochs=1")
-HALF, WHOLE = 64 * 16 * 2, 64 * 16 * 4
+# 19 200 steps: seconds, but long enough to be stopped on the way.
+ITERATIONS = 300
+TRAIN = ("train", "cartpole", "--output", "run", "--steps", str(8 * 8 * ITERATIONS), "--resume")
+TRAIN += ("--set", "log_every=1", "agent.num_envs=8", "agent.unroll_length=8", "agent.num_epochs=1")
+HINF_RL = str(Path(sys.executable).with_name("hinf-rl"))
+# A cache within the environment: the second start of a training compiles nothing.
+ENV = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(sys.prefix) / "xla-cache"),
+}
 
 
 def main() -> None:
@@ -24,11 +33,10 @@ def main() -> None:
     listed = command("list")
     assert all(name in listed for name in ("cartpole", "aliengo", "bcoder-dsl", "prdp-ring"))
 
-    train = ("train", "cartpole", "--output", "run", *TRAIN)
-    command(*train[:4], "--steps", str(HALF), *TRAIN)
-    command(*train[:4], "--steps", str(WHOLE), "--resume", *TRAIN)
-    lines = Path("run/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["iteration"] for line in lines][-1] == 4, lines
+    begin_and_stop()
+    assert 0 < len(logged()) < ITERATIONS
+    command(*TRAIN)
+    assert logged() == list(range(1, ITERATIONS + 1))
 
     command("evaluate", "run", "--quick")
     for name in ("report.md", "results.json", "survival.png"):
@@ -53,6 +61,23 @@ def check_that_it_is_installed() -> None:
     assert (home / "py.typed").exists()
 
 
+def begin_and_stop() -> None:
+    """Training that is told to end as soon as it has learned anything."""
+    process = subprocess.Popen([HINF_RL, *TRAIN], stderr=subprocess.PIPE, text=True, env=ENV)
+    while process.poll() is None and not logged():
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM, f"{process.returncode}:\n{said[-3000:]}"
+
+
+def logged() -> list[int]:
+    """The iterations in the log of the run; a last line may be half written."""
+    log = Path("run/metrics.jsonl")
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
+    return [json.loads(line)["iteration"] for line in lines]
+
+
 def check_that_the_files_agree(folder: Path) -> None:
     """ONNX Runtime and NumPy, on observations that neither has seen."""
     import numpy as np
@@ -73,7 +98,7 @@ def check_that_the_files_agree(folder: Path) -> None:
 
 def command(*words: str) -> str:
     """Runs `hinf-rl WORDS`; returns what it printed."""
-    return run(str(Path(sys.executable).with_name("hinf-rl")), *words)
+    return run(HINF_RL, *words)
 
 
 def python(text: str) -> str:
@@ -82,10 +107,7 @@ def python(text: str) -> str:
 
 def run(*words: str) -> str:
     start_s = time.perf_counter()
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(Path(sys.prefix) / "tour-cache")}
-    done = subprocess.run(
-        words, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu", **cache}
-    )
+    done = subprocess.run(words, capture_output=True, text=True, env=ENV)
     name = " ".join([Path(words[0]).name, *words[1:3]])
     assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}"
     print(f"{time.perf_counter() - start_s:5.1f} s  {name[:70]}", flush=True)
