@@ -41,7 +41,8 @@ def main(name: str, candidates: list[str]) -> None:
         say(f"{name}: smoke tests")
         # The script, unlike `python -m pytest`, leaves the working directory out of sys.path.
         pytest = str(Path(own).with_name("pytest"))
-        run(pytest, "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "smoke", cwd=ROOT)
+        options = ("-q", "-n", "0", "-p", "no:cacheprovider", "-m", "smoke")
+        run(pytest, *options, *smoke_files(), cwd=ROOT)
 
 
 def first_supported(candidates: list[str]) -> str:
@@ -80,6 +81,12 @@ def check_content(wheel: Path) -> None:
     assert not missing, f"the wheel lacks {missing}"
     others = {name.partition("/")[0] for name in inside}
     assert len(others) == 2, f"the wheel holds more than the package: {sorted(others)}"
+
+
+def smoke_files() -> list[str]:
+    """Files with such tests: others may need the experiments, which are not in the wheel."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file) for file in files if "@pytest.mark.smoke" in file.read_text("utf-8")]
 
 
 QUIET = ("--quiet", "--disable-pip-version-check")
