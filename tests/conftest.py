@@ -1,8 +1,6 @@
 """Settings that every test runs under: CPU, two fake devices, no silent promotion."""
 
 import os
-import shutil
-import tempfile
 from importlib.metadata import version
 
 # The backend reads these once, when JAX is first imported.
@@ -20,12 +18,6 @@ _given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
     [_given, *(f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given)]
 ).strip()
-# What one worker or child process of this run has compiled the others read: a folder of this run
-# alone, so that nothing outlives it. Workers inherit it from the process that starts them.
-_OWN_CACHE = None
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _OWN_CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hinf-rl-xla-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import hypothesis  # noqa: E402  (the environment comes first)
 import jax  # noqa: E402
@@ -43,11 +35,6 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no worker ends alone with one of them."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-def pytest_unconfigure():
-    if _OWN_CACHE is not None:
-        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
 @pytest.fixture

@@ -48,7 +48,6 @@ def prdp(reward, old):
 
 
 @pytest.mark.parametrize("microbatch", [1, 8, 24])
-@pytest.mark.smoke
 def test_two_passes_give_the_naive_gradient(problem, microbatch):
     log_prob, params, rows = problem
     data = rows(GROUP * STEPS)
