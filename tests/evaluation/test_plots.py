@@ -57,6 +57,7 @@ def _check_picture(path):
     assert 0.005 < (image < 128).mean() < 0.5
 
 
+@pytest.mark.smoke
 def test_learning_curves_of_two_arms(tmp_path):
     arms = {"ours": [_log(), _log(1)], "baseline": [_log(2, shift=-5.0)]}
     _check_picture(plots.learning_curves(arms, tmp_path / "new" / "curves.png"))
@@ -88,6 +89,7 @@ def test_multiplier_phase(tmp_path):
     _check_picture(plots.multiplier_phase([_log()], tmp_path / "phase.png"))
 
 
+@pytest.mark.smoke
 def test_attack_rose(tmp_path):
     _check_picture(plots.attack_rose(_results(), tmp_path / "rose.png"))
 

@@ -82,6 +82,7 @@ def _evaluate(run_dir, lines=None, **options):
     return report.evaluate_run(run_dir, tell=tell, **options)
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_its_report(run_dir, trained):
     lines = []
     results = _evaluate(run_dir, lines, pictures=True)

@@ -14,6 +14,7 @@ def _frames(count=12, height=120, width=160):
     return frames
 
 
+@pytest.mark.smoke
 def test_a_gif_keeps_frames_speed_and_colours(tmp_path):
     path = video.write_gif(_frames(), tmp_path / "new" / "film.gif", fps=12.5)
     with Image.open(path) as film:
