@@ -93,6 +93,7 @@ SYSTEMS = {
         R=np.diag([1.0, 0.5]),
     ),
 }
+"""The reference systems by name."""
 
 
 def spectral_radius(matrix: ArrayLike) -> float:
