@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-long lint format
+.PHONY: help setup train test test-long lint format docs docs-serve
 
 help:
 	@echo "make train    train, evaluate and report $(TASK); run it again to go on where it stopped"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-long  run the small whole experiments that make test leaves out"
 	@echo "make lint     check style and types"
 	@echo "make format   format the code"
+	@echo "make docs     build the documentation into site/; needs EXTRAS with docs"
 	@echo "make setup    make or renew .venv"
 	@echo "Variables: TASK, ALGORITHM, OUTPUT, PYTHON, PYTEST_ARGS; for example make train TASK=cartpole"
 
@@ -51,3 +52,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Warnings are errors. EXTRAS=brax,dev,docs,video make setup installs what it needs.
+docs: $(STAMP)
+	$(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(STAMP)
+	$(BIN)/python -m mkdocs serve

@@ -150,19 +150,14 @@ def site_path(path: str) -> tuple[str, str]:
         return _PAGES[path], ""
     if parts[0] == "docs":
         return "/".join(parts[1:]), ""
-    if (
-        parts[0] == "experiments"
-        and len(parts) > 1
-        and (ROOT / experiment_readme(parts[1])).exists()
-    ):
+    if parts[0] == "experiments" and len(parts) > 1:
         if path in (f"experiments/{parts[1]}", experiment_readme(parts[1])):
             return f"results/{parts[1]}.md", ""
-        if path.endswith(".md") and path in reports(parts[1]):
+        if path in reports(parts[1]):
             return f"results/{parts[1]}.md", _title_anchor(path)
     if parts[0] == PACKAGE and path.endswith(".py"):
-        return reference_page(
-            path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        ), ""
+        module = path.removesuffix(".py").removesuffix("/__init__")
+        return reference_page(module.replace("/", ".")), ""
     return f"files/{path}", ""
 
 

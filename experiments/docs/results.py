@@ -52,8 +52,8 @@ def _overview() -> str:
         [
             "# Results",
             "",
-            "Every number is written by a script under `experiments/` to a JSON file, with command, "
-            "versions, commit and date; these pages are rendered from those files.",
+            "Every number is written by a script under `experiments/` to a JSON file, with "
+            "command, versions, commit and date; these pages are rendered from those files.",
             "",
             "| experiment | committed |",
             "|---|---|",

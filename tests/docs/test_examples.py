@@ -105,7 +105,7 @@ def _commands():
                         yield pytest.param(part[1:], id=f"{page.name}: {shlex.join(part[1:])}")
 
 
-@pytest.mark.parametrize("words", _commands())
+@pytest.mark.parametrize("words", list(_commands()))
 def test_commands_parse(words):
     command = cli._parse(words)
     assert command.run  # parsed into what would be run
@@ -116,7 +116,7 @@ def test_there_are_commands_and_examples():
     assert sum(len(_blocks(page, "python")) for page in PAGES) > 8
 
 
-@pytest.mark.parametrize("words", _commands())
+@pytest.mark.parametrize("words", list(_commands()))
 def test_commands_name_real_tasks_and_settings(words):
     command = cli._parse(words)
     if not isinstance(command, cli.Train | cli.Sweep) or ":" in command.task:
