@@ -55,7 +55,7 @@ format: $(STAMP)
 
 # Warnings are errors. EXTRAS=brax,dev,docs,video make setup installs what it needs.
 docs: $(STAMP)
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 docs-serve: $(STAMP)
-	$(BIN)/python -m mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve

@@ -54,7 +54,7 @@ def _module_page(module: Module) -> str:
         "      members: false"
     ]  # fmt: skip
     if elsewhere:
-        lines += ["", "## Names from its modules", "", "| name | what |", "|---|---|"]
+        lines += ["", "## Names from other modules", "", "| name | what |", "|---|---|"]
         lines += [f"| [`{name.name}`][{name.home}] | {_cell(name.summary)} |" for name in elsewhere]
     if module.is_package and _children(module.dotted):
         lines += ["", "## Modules", "", "| module | what |", "|---|---|"]

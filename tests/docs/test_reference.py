@@ -85,3 +85,29 @@ def test_help_is_plain_text_of_a_fixed_width(monkeypatch):
     text = reference.help_text(["train"])
     assert "\x1b" not in text
     assert 60 < max(map(len, text.splitlines())) <= 100
+
+
+def test_docstrings_become_markdown_as_they_are_meant():
+    griffe = pytest.importorskip("griffe")
+    from experiments.docs.docstrings import as_markdown
+
+    assert griffe
+    text = """Pays <x, u>, not `<y>`.
+
+    Args:
+      low, high: ends
+        of the range.
+      other: 1 < 2.
+    """
+    assert (
+        as_markdown(text)
+        == """Pays &lt;x, u>, not `<y>`.
+
+    Args:
+      low: ends
+        of the range.
+      high: ends
+        of the range.
+      other: 1 < 2.
+    """
+    )
