@@ -81,7 +81,8 @@ class Made(NamedTuple):
       file: its path from the repository's root.
       command: what was run.
       date: when, in UTC.
-      wall_s: sum of the seconds that the file itself logs as `wall_s`; None where it logs none.
+      wall_s: sum of the seconds that the file itself logs as `wall_s`, in the row of its first
+        command; None where it logs none.
     """
 
     file: str
@@ -101,7 +102,9 @@ def made() -> list[Made]:
             for record in _provenances(data):
                 command = _command(record["command"], name)
                 dates[command] = max(record["date_utc"], dates.get(command, ""))
-            rows += [Made(file, command, date[:10], seconds) for command, date in dates.items()]
+            for command, date in dates.items():
+                rows.append(Made(file, command, date[:10], seconds))
+                seconds = None  # of the file, not of each command
     return rows
 
 
