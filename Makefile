@@ -4,7 +4,7 @@
 TASK ?= aliengo
 ALGORITHM ?= hinf
 OUTPUT ?= runs/$(TASK)
-EXTRAS ?= brax,dev,video
+EXTRAS ?= brax,dev,docs,notebooks,video
 # The order of files is that of tests/conftest.py: slow ones first.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-long test-installed lint format
+.PHONY: help setup train test test-long test-installed lint format docs docs-serve
 
 help:
 	@echo "make train    train, evaluate and report $(TASK); run it again to go on where it stopped"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-installed SET=oldest   try the wheel in an empty environment; SET=newest, py311, ..."
 	@echo "make lint     check style and types"
 	@echo "make format   format the code"
+	@echo "make docs     build the documentation into site/"
 	@echo "make setup    make or renew .venv"
 	@echo "Variables: TASK, ALGORITHM, OUTPUT, PYTHON, PYTEST_ARGS; for example make train TASK=cartpole"
 
@@ -58,3 +59,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Warnings are errors. EXTRAS=brax,dev,docs,video make setup installs what it needs.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve

@@ -35,6 +35,7 @@ ALGORITHMS = {
     "rarl": "zero-sum adversary: the disturber is paid the lost reward, nothing bounds it",
     "unconstrained": "as hinf, without price on force and without multiplier",
 }
+"""Name to one line of what it changes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -310,6 +311,7 @@ CONTROL_TASKS = (
         tags=("oracle", "pure JAX"),
     ),
 )
+"""The tasks under a disturbance."""
 
 __all__ = [
     "ALGORITHMS",
