@@ -121,7 +121,7 @@ def _check_quick_start(get):
     intensity = get("[row['constraint/intensity'][0] for row in trained['hinf'][3]]")
     assert intensity[0] == 0.0 and 0.0 < max(intensity) <= 1.0 + 1e-5
     assert get("max(float(abs(e.force).max()) for e in episodes.values())") <= 1.5 * 0.6 + 1e-5
-    assert get("float(abs(episodes['nominal'].force).max())") > 0.0
+    assert get("float(abs(episodes['hinf'].force).max())") > 0.0
 
 
 def _check_quadruped(get):
