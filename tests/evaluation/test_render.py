@@ -11,6 +11,7 @@ from PIL import Image
 from hinf_rl.envs.classic import CartPole, Pendulum
 from hinf_rl.errors import UserError
 from hinf_rl.evaluation import disturbances, render, scene, video
+from hinf_rl.evaluation.episode import Recording, record_episode
 
 _ROBOT = """
 <mujoco>
@@ -76,7 +77,7 @@ _POLICY = jax.tree_util.Partial(_still)
 def _record(env, magnitude=None, num_steps=10):
     limit = env.spec.disturbance.limit if magnitude is None else magnitude
     push = disturbances.continuous(env.spec, limit)
-    return render.record_episode(env, _POLICY, push, jax.random.key(0), num_steps=num_steps)
+    return record_episode(env, _POLICY, push, jax.random.key(0), num_steps=num_steps)
 
 
 def _check_not_blank(frames):
@@ -141,7 +142,7 @@ def test_a_robot_is_seen_from_its_own_side(robot):
 
 
 def test_a_force_in_the_heading_frame_is_turned_into_the_world(robot):
-    recording = render.Recording(
+    recording = Recording(
         physics=Pose(np.array([[0, 0, 0.4, np.sqrt(0.5), 0, 0, np.sqrt(0.5), 0.0]] * 2)),
         parameters={},
         force=np.array([[5.0, 0, 0], [0, 0, 10.0]]),
