@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,7 +99,9 @@ def sweep(
         show.note("stopped and saved; the same command goes on")
         return 128 + stopped_by
     show.note(f"table: {path / 'table.md'}")
-    show.note(f"next: hinf-rl train {task} --algorithm {algorithm} --set KEY=BEST")
+    rows = [row for number in sorted(done) for row in done[number]]
+    best = shlex.join(f"{key}={value}" for key, value in best_settings(rows).items())
+    show.note(f"best: hinf-rl train {task} --algorithm {algorithm} --set {best}")
     return 0
 
 
@@ -163,6 +166,17 @@ def render_table(rows: Sequence[Mapping[str, Any]]) -> str:
         metrics = [_spread(row["metrics"].get(name, [])) for name in names]
         lines.append(_cells([*(str(row["settings"][key]) for key in keys), *metrics]))
     return "\n".join(lines) + "\n"
+
+
+def best_settings(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Returns the settings of the row with the highest first headline metric, mean over seeds."""
+    name = next(iter(headline(rows[0]["metrics"])), None)
+
+    def score(row: Mapping[str, Any]) -> float:
+        known = [value for value in row["metrics"].get(name, []) if value is not None]
+        return statistics.fmean(known) if known else -math.inf
+
+    return max(rows, key=score)["settings"]
 
 
 def _cells(values: Sequence[str]) -> str:
@@ -265,6 +279,7 @@ def _mean_of(tail: Sequence[Mapping[str, Any]], name: str, member: int) -> float
 
 __all__ = [
     "Group",
+    "best_settings",
     "grid",
     "group_folder",
     "group_points",

@@ -45,8 +45,8 @@ def attack_rose(result: Mapping[str, Any], path: Path, *, fraction: float = 1.0)
         )
     _colour_bar(figure, panels)
     figure.suptitle(
-        f"mean horizontal force by direction ({unit}), sizes up to {cell['magnitude']:g} {unit}; "
-        "up: first axis (forward), left: second",
+        f"mean horizontal force by direction ({unit}) of forces up to {attacks[0]['magnitude']:g} "
+        f"{unit}; x: forward, where the task has a front",
         fontsize=9,
     )
     return style.save(figure, path)
@@ -72,9 +72,9 @@ def _draw_rose(panel: Any, cell: Mapping[str, Any], longest: float) -> None:
     panel.set_ylim(0, 1.05 * longest)
     panel.set_axisbelow(True)
     panel.set_theta_zero_location("N")  # the first axis, forward, points up
-    panel.set_thetagrids(range(0, 360, 90), ["front", "left", "back", "right"])
+    panel.set_thetagrids(range(0, 360, 90), ["x", "y", "-x", "-y"])
     panel.tick_params(labelsize=7)
-    panel.locator_params(axis="y", nbins=3)
+    panel.set_rgrids([longest / 2, longest], [f"{longest / 2:.2g}", f"{longest:.2g}"], angle=45)
     panel.grid(alpha=0.4, linewidth=0.6)
 
 

@@ -24,7 +24,7 @@ _LINES = (
 )
 _PANEL_INCHES = (3.6, 3.0)
 _SMALLEST_WIDTH = 5.0
-_LEGEND_COLUMNS = 4
+_LEGEND_COLUMN_INCHES = 1.9
 
 
 def line(index: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def legend(figure: Any, panels: Sequence[Any]) -> None:
             list(entries.values()),
             list(entries),
             loc="outside lower center",
-            ncols=min(len(entries), _LEGEND_COLUMNS),
+            ncols=min(len(entries), int(figure.get_figwidth() / _LEGEND_COLUMN_INCHES)),
             fontsize=8,
             frameon=False,
             handlelength=3.5,
