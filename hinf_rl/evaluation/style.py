@@ -16,8 +16,8 @@ SEQUENTIAL = "viridis"
 _LINES = (
     {"color": "#0b3f7a", "linestyle": "-", "marker": "o"},
     {"color": "#e07b12", "linestyle": "--", "marker": "s"},
-    {"color": "#2f8a4c", "linestyle": "-.", "marker": "^"},
-    {"color": "#a35cab", "linestyle": ":", "marker": "D"},
+    {"color": "#1d6b35", "linestyle": "-.", "marker": "^"},
+    {"color": "#b98ac4", "linestyle": ":", "marker": "D"},
     {"color": "#4d4d4d", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
     {"color": "#c9a200", "linestyle": (0, (3, 1)), "marker": "P"},
     {"color": "#7c1d1d", "linestyle": (0, (1, 1)), "marker": "X"},

@@ -45,14 +45,22 @@ class WandbLog:
     def __enter__(self) -> "WandbLog":
         import wandb
 
-        self._log = wandb.init(
-            project=self._project,
-            name=self._run.path.resolve().name,
-            id=self._id(),
-            resume="allow",
-            dir=str(self._run.path),
-            config=configs.flatten(configs.to_dict(self._config)),
-        )
+        self._run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._log = wandb.init(
+                project=self._project,
+                name=self._run.path.resolve().name,
+                id=self._id(),
+                resume="allow",
+                dir=str(self._run.path),
+                config=configs.flatten(configs.to_dict(self._config)),
+            )
+        except Exception as error:
+            # Its own exceptions differ between versions; each means that nothing can be sent.
+            raise UserError(
+                f"wandb could not start ({error}); log in with `wandb login`, or set "
+                "WANDB_MODE=offline and send the run later with `wandb sync`"
+            ) from error
         # Curves are drawn over environment steps, like everywhere else.
         self._log.define_metric("env_steps")
         self._log.define_metric("*", step_metric="env_steps")
