@@ -73,7 +73,7 @@ def sweep(
     _open(path, {**specification, "points": points})
     devices.select_device(device)
     show = progress.make_progress()
-    show.note(f"{len(points)} points x {seeds} seeds in {len(groups)} groups, output {path}")
+    show.note(f"{len(points)} points x {seeds} seeds, groups: {len(groups)}, output {path}")
     done: dict[int, list[dict[str, Any]]] = {}
 
     def finished(index: int) -> None:

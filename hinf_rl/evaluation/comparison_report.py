@@ -109,7 +109,13 @@ def _draw(
     elif name == "survival":
         if comparison["family"] != "protocol":
             raise plots.NothingToDrawError("these results hold no disturbed conditions")
-        plots.survival_against_force(results, file)
+        # What is not comparable is left out of the tables, and so of the picture.
+        names = comparison["measures"]["survival"]
+        shared = {
+            label: {**result, "cells": {name: result["cells"][name] for name in names}}
+            for label, result in results.items()
+        }
+        plots.survival_against_force(shared, file)
     else:
         # The robust family's curves are chosen; others show what their progress line shows.
         names = plots.CURVES

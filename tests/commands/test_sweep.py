@@ -57,7 +57,7 @@ def run(capsys, *words):
 def test_sweep_trains_every_point_with_its_own_number(capsys, tmp_path, workers):
     code, err = run(capsys, *WORDS)
     assert code == 0
-    assert "4 points x 2 seeds in 2 groups" in err and "group 2 of 2: done" in err
+    assert "4 points x 2 seeds, groups: 2" in err and "group 2 of 2: done" in err
     assert "best: hinf-rl train toy --algorithm hinf --set agent.gamma=1 env.mass_kg=16" in err
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     found = {
@@ -83,7 +83,7 @@ def test_sweep_trains_every_point_with_its_own_number(capsys, tmp_path, workers)
 
 def test_numbers_alone_train_in_one_batch_and_in_this_process(capsys, workers):
     code, err = run(capsys, "sweep", "toy", "--set", "agent.gamma=0.5,1")
-    assert code == 0 and "in 1 groups" in err
+    assert code == 0 and "groups: 1" in err
     assert workers == []
 
 
