@@ -17,7 +17,9 @@ def evaluate(run: Path, *, quick: bool, baseline: Path | None, device: str | Non
     name = shlex.quote(str(run))
     if quick:
         _suggest(f"hinf-rl evaluate {name}  (all conditions, stronger attackers)")
-    _suggest(f"hinf-rl compare {name} OTHER_RUN, or hinf-rl export {name}")
+    # What acts in a simulation can leave for a robot.
+    leave = "" if workload.render is None else f", or hinf-rl export {name}"
+    _suggest(f"hinf-rl compare {name} OTHER_RUN{leave}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Parallel coordinates: every point of a sweep as a line from its settings to what it reached."""
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from hinf_rl.evaluation import style
 from hinf_rl.training.progress import headline
 
 _MOST_NAMES = 12
+_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 
 
 def parallel_coordinates(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
@@ -102,12 +104,10 @@ def _mean(values: Sequence[float | None] | None) -> float:
     return statistics.fmean(known) if known else math.nan
 
 
-def _order(value: str) -> tuple[int, float, str]:
-    """Numbers in their order, before words in theirs."""
-    try:
-        return 0, float(value), value
-    except ValueError:
-        return 1, 0.0, value
+def _order(value: str) -> tuple[bool, list[float], str]:
+    """By the numbers in the text, so that (64,64) comes before (128,128); words come last."""
+    numbers = [float(number) for number in _NUMBER.findall(value)]
+    return not numbers, numbers, value
 
 
 def _share(index: int, last: int) -> float:

@@ -136,29 +136,9 @@ def multiplier_phase(runs: Sequence[Sequence[Mapping[str, Any]]], path: Path) ->
             points = _draw_phase(panel, steps / 1e6, slack, multiplier, index=index, last=last)
             index += 1
     panel.axvline(0.0, color="black", linewidth=0.8, linestyle="--")
-    panel.annotate(
-        "violated",
-        (0.0, 1.0),
-        (-4, -4),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-    )
-    panel.annotate(
-        "held",
-        (0.0, 1.0),
-        (4, -4),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="left",
-        va="top",
-        fontsize=8,
-    )
     style.finish(
         panel,
-        x="slack of the constraint",
+        x="slack of the constraint (left of the line: violated)",
         y="multiplier",
         title="star: end of training" + ("; one marker per seed" if index > 1 else ""),
     )

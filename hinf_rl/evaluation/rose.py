@@ -74,7 +74,7 @@ def _draw_rose(panel: Any, cell: Mapping[str, Any], longest: float) -> None:
     panel.set_theta_zero_location("N")  # the first axis, forward, points up
     panel.set_thetagrids(range(0, 360, 90), ["x", "y", "-x", "-y"])
     panel.tick_params(labelsize=7)
-    panel.set_rgrids([longest / 2, longest], [f"{longest / 2:.2g}", f"{longest:.2g}"], angle=45)
+    panel.set_rgrids([longest / 2, longest], ["", f"{longest:.2g}"], angle=45)
     panel.grid(alpha=0.4, linewidth=0.6)
 
 

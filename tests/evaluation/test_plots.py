@@ -164,6 +164,12 @@ def test_an_axis_of_settings_is_in_the_order_of_numbers():
     heights, ticks = parallel._setting_axis(["10", "0.5", "2", "0.5"])
     assert heights == [1.0, 0.0, 0.5, 0.0]
     assert ticks == {0.0: "0.5", 0.5: "2", 1.0: "10"}
+    assert list(parallel._setting_axis(["(128,8)", "(64,8)", "3e-4", "true"])[1].values()) == [
+        "3e-4",
+        "(64,8)",
+        "(128,8)",
+        "true",
+    ]
 
 
 def test_an_axis_of_a_metric_runs_from_lowest_to_highest():
