@@ -42,8 +42,11 @@ def gait_picture(recordings: Mapping[str, Recording], path: Path) -> Path:
     if not shown or any(contacts is None for _, contacts in shown.values()):
         raise NothingToDrawError("only the quadruped's episodes hold foot contacts")
     figure, panels = style.panels(len(shown), inches=(8.0, 1.7), columns=1)
+    # As long as the longest episode, so that one that falls early still shows its steps.
+    longest_s = max(len(one.force) * one.dt_s for one, _ in shown.values())
     for panel, (label, (recording, contacts)) in zip(panels, shown.items(), strict=True):
         _draw_gait(panel, label, recording, np.asarray(contacts))
+        panel.set_xlim(0.0, min(WINDOW_S, 1.05 * longest_s))
     panels[-1].set_xlabel("time (s)", fontsize=9)
     return style.save(figure, path)
 
@@ -73,7 +76,6 @@ def _draw_gait(panel: Any, label: str, recording: Recording, contacts: NDArray[n
         range(len(LEGS)), [f"{leg}  {share:.2f}" for leg, share in zip(LEGS, duty, strict=True)]
     )
     panel.set_ylim(len(LEGS) - 0.5, -0.5)
-    panel.set_xlim(0.0, WINDOW_S)
     panel.set_title(f"{label}; bar: foot on the ground, number: its share of the time", fontsize=9)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
