@@ -47,6 +47,8 @@ def compare_runs(runs: Sequence[Path], *, output: Path | None) -> int:
         label: _source(run, result, logs[label])
         for label, run, result in zip(labels, runs, results, strict=True)
     }
+    if len({source["env_steps"] for source in comparison["provenance"].values()}) > 1:
+        comparison["notes"].append("the runs were trained for different numbers of steps")
     by_label = dict(zip(labels, results, strict=True))
     write_comparison(path, comparison, results=by_label, logs=logs)
     _tell(comparison)
@@ -92,7 +94,9 @@ def _read_results(run: Path) -> dict[str, Any]:
 def _output(runs: Sequence[Path], output: Path | None) -> Path:
     if output is None:
         names = "-".join(dict.fromkeys(run.resolve().name for run in runs))
-        return runs[0].resolve().parent / f"compare-{names}.md"
+        # As the user wrote it, unless that names no folder of its own (".").
+        first = runs[0] if runs[0].name not in ("", "..") else runs[0].resolve()
+        return first.parent / f"compare-{names}.md"
     if output.is_dir():
         raise UserError(f"{output} is a directory; --output names the Markdown file to write")
     return output if output.suffix == ".md" else output.with_name(f"{output.name}.md")

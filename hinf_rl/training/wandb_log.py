@@ -43,7 +43,7 @@ class WandbLog:
         self._log: Any = None
 
     def __enter__(self) -> "WandbLog":
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  an extra
 
         self._run.path.mkdir(parents=True, exist_ok=True)
         try:
