@@ -14,7 +14,7 @@ from hinf_rl.evaluation.plots import NothingToDrawError
 WINDOW_S = 4.0
 """Time that the picture shows, from the start of the episode."""
 
-_SHADE = {"color": "#e07b12", "alpha": 0.3, "linewidth": 0}
+_SHADE = {"color": "#e07b12", "alpha": 0.3, "linewidth": 0, "zorder": 0}
 
 
 def foot_contacts(recording: Recording) -> NDArray[np.bool_] | None:
