@@ -119,10 +119,10 @@ def _evaluate_protocol(run: Path, *, quick: bool, baseline: Path | None) -> Path
     return run / "report" / "report.md"
 
 
-def _render_films(run: Path) -> None:
+def _render_films(run: Path, *, beside: Path | None) -> None:
     from hinf_rl.evaluation.report import render_run
 
-    render_run(run)
+    render_run(run, beside=beside)
 
 
 ROBUST_CONTROL = Workload(

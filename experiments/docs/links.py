@@ -174,8 +174,9 @@ def experiment_readme(name: str) -> str:
 def reports(name: str) -> list[str]:
     """Returns the paths of an experiment's rendered reports."""
     folder = ROOT / "experiments" / name
-    found = [folder / "report.md", *sorted((folder / "results").glob("*.md"))]
-    return [str(path.relative_to(ROOT)) for path in found if path.exists()]
+    own = [path for path in sorted(folder.glob("*.md")) if path.name != "README.md"]
+    found = [*own, *sorted((folder / "results").glob("*.md"))]
+    return [str(path.relative_to(ROOT)) for path in found]
 
 
 def reference_page(dotted: str) -> str:
