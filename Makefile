@@ -4,21 +4,24 @@
 TASK ?= aliengo
 ALGORITHM ?= hinf
 OUTPUT ?= runs/$(TASK)
-EXTRAS ?= brax,dev,video
-PYTEST_ARGS ?= -n 2 --dist loadfile
+EXTRAS ?= brax,dev,docs,notebooks,video
+# The order of files is that of tests/conftest.py: slow ones first.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-long lint format
+.PHONY: help setup train test test-long test-installed lint format docs docs-serve
 
 help:
 	@echo "make train    train, evaluate and report $(TASK); run it again to go on where it stopped"
 	@echo "make test     run the tests"
 	@echo "make test-long  run the small whole experiments that make test leaves out"
+	@echo "make test-installed SET=oldest   try the wheel in an empty environment; SET=newest, py311, ..."
 	@echo "make lint     check style and types"
 	@echo "make format   format the code"
+	@echo "make docs     build the documentation into site/"
 	@echo "make setup    make or renew .venv"
 	@echo "Variables: TASK, ALGORITHM, OUTPUT, PYTHON, PYTEST_ARGS; for example make train TASK=cartpole"
 
@@ -43,6 +46,11 @@ test: $(STAMP)
 test-long: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m long
 
+# An environment of its own, outside this folder; SET names a file of constraints/.
+SET ?= oldest
+test-installed:
+	$(if $(PYTHON),$(PYTHON),python3) tests/system/installed.py $(SET) $(PYTHON)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,3 +59,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Warnings are errors.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve

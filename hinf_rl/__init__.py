@@ -11,5 +11,6 @@ configuration. The parts are subpackages:
 """
 
 __version__ = "0.1.0"
+"""Version of the package."""
 
 __all__ = ["__version__"]

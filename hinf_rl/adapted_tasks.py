@@ -17,6 +17,7 @@ PREFIXES = {
     "gymnax": "a gymnax environment, for example gymnax:Pendulum-v1 (extra gymnax)",
     "playground": "a MuJoCo Playground environment, where the package playground is installed",
 }
+"""Prefix of a task's name to what it stands for."""
 
 # For tasks of unknown difficulty and unknown scale of rewards.
 AGENT = HinfConfig(
@@ -35,6 +36,7 @@ AGENT = HinfConfig(
     critic=CriticConfig(hidden=(64, 64), activation="tanh", learning_rate=3e-3, clip_value=None),
     disturbance=DisturbanceConfig(hold_s=(0.2, 1.0), decision_s=0.2),
 )
+"""Settings that every adapted task starts from."""
 _TOTAL_STEPS = 1_000_000
 
 

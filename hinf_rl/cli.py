@@ -13,11 +13,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 import tyro
 
 import hinf_rl
+from hinf_rl.commands import help_texts
 from hinf_rl.errors import UserError, unknown_name
 
 Device: TypeAlias = Literal["cpu", "gpu", "tpu"]
@@ -25,68 +26,13 @@ _Set: TypeAlias = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")
 ]
 
-_DESCRIPTION = """usage: hinf-rl COMMAND ...
 
-Train policies that survive the worst case, and measure that they do.
+class _Command(Protocol):
+    """A parsed command."""
 
-  hinf-rl list                                tasks and algorithms
-  hinf-rl train cartpole --output runs/cart   train a policy; --resume goes on
-  hinf-rl evaluate runs/cart                  how it survives what it never saw
-  hinf-rl render runs/cart                    pictures of it
-  hinf-rl export runs/cart                    the policy as ONNX, or as one NumPy file
-  hinf-rl verify policy.onnx                  does it do the same in plain MuJoCo?
-  hinf-rl sweep cartpole --set KEY=A,B,C      train every combination of settings
-  hinf-rl doctor                              what this machine can do
-
-hinf-rl COMMAND --help explains a command; --debug anywhere shows tracebacks;
-hinf-rl --version shows the version."""
-
-_TRAIN = """Train a policy on a task.
-
-  hinf-rl train aliengo --algorithm hinf --seeds 3 --output runs/aliengo
-  hinf-rl train aliengo --output runs/aliengo --resume
-  hinf-rl train cartpole --steps 2e6 --set agent.gamma=0.98 env.randomise=true
-  hinf-rl train cartpole --devices 4                     four devices of this machine
-  hinf-rl train cartpole --coordinator host0:1234 --num-processes 2 --process-id 0
-                                                         on host0, and with 1 on host1
-
-Ctrl-C saves; --resume then goes on to the same numbers, bit for bit on a CPU."""
-
-_SWEEP = """Train every combination of some settings.
-
-  hinf-rl sweep cartpole --set agent.constraint.attenuation=0.5,1,2 --seeds 3
-
-Numeric settings of the algorithm train side by side in one batch, others one after the other.
-Values that are lists go in brackets: agent.actor.hidden=(64,64),(128,128). The table is in
-OUTPUT/table.md and OUTPUT/table.json; the same command again goes on where it stopped."""
-
-_EVALUATE = """Measure a run with the robustness protocol and write its report.
-
-  hinf-rl evaluate runs/aliengo
-  hinf-rl evaluate runs/aliengo --quick         a first look in a minute
-  hinf-rl evaluate runs/aliengo --baseline runs/aliengo-nominal"""
-
-_RENDER = """Draw a run's policy under force.
-
-  hinf-rl render runs/aliengo"""
-
-_EXPORT = """Write a run's policy to a file that needs nothing of this package.
-
-  hinf-rl export runs/aliengo                   ONNX graph: normaliser to joint targets
-  hinf-rl export runs/aliengo --format numpy    one Python file that needs NumPy only
-  hinf-rl export runs/aliengo --format jax      parameters for hinf_rl.export.load_policy
-
-The file is compared with the trained policy before it is written, and says how it compared, what
-its inputs mean and which gains and limits belong to it."""
-
-_VERIFY = """Run an exported quadruped policy in plain MuJoCo, apart from the training environment.
-
-  hinf-rl verify runs/aliengo/export/policy.onnx --run runs/aliengo
-  hinf-rl verify policy.py --task aliengo --motor torque     a PD loop at 1 kHz drives the joints
-
-Exit code 0: survival is that of the trained policy, up to chance; 1: it is not."""
-
-_DOCTOR = """Show devices, versions, graphics and the physics speed of this machine."""
+    def run(self) -> int:
+        """Does the work; returns the exit code."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +79,9 @@ class Train:
     seed_order: Literal["vmapped", "sequential", "probe"] | None = None
     """several seeds side by side, in turn, or whichever a short probe finds faster; vmapped if
     left out, or what the run began with"""
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
+    """log to this project of Weights & Biases too (needs the extra wandb; WANDB_MODE=offline keeps
+    it on this machine)"""
 
     def run(self) -> int:
         """Trains."""
@@ -154,6 +103,7 @@ class Train:
             resume=self.resume,
             machine=machine,
             seed_order=self.seed_order,
+            wandb_project=self.wandb,
         )
 
 
@@ -175,6 +125,8 @@ class Sweep:
     """environment steps of each member; the task's own number if left out"""
     output: Path | None = None
     """directory; runs/sweep-TASK-ALGORITHM if left out"""
+    processes: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """how many groups of settings train at once, each in a process of its own"""
     device: Device | None = None
     """where to compute; the best there is if left out"""
 
@@ -194,7 +146,25 @@ class Sweep:
             seeds=self.seeds,
             output=self.output,
             device=self.device,
+            processes=self.processes,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare evaluated runs of one task."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
+    """run directories; the first is what the others are compared with"""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Markdown file to write, pictures and JSON beside it; compare-RUNS.md beside the first run
+    if left out"""
+
+    def run(self) -> int:
+        """Compares."""
+        from hinf_rl.commands.compare import compare_runs
+
+        return compare_runs(self.runs, output=self.output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +195,8 @@ class Render:
 
     run_directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """run directory that `hinf-rl train` made"""
+    beside: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """another run of the task, to film beside it under the same pushes"""
     device: Device | None = None
     """where to compute; the best there is if left out"""
 
@@ -232,7 +204,7 @@ class Render:
         """Writes the pictures."""
         from hinf_rl.commands.inspect_run import render
 
-        return render(self.run_directory, device=self.device)
+        return render(self.run_directory, beside=self.beside, device=self.device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,15 +277,32 @@ class Doctor:
         return doctor(device=self.device)
 
 
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """Print a completion script."""
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh"]]
+    """for which shell"""
+
+    def run(self) -> int:
+        """Prints the script."""
+        from hinf_rl.commands.completion import print_completion
+
+        kinds = {name: kind for name, (kind, _) in _COMMANDS.items()}
+        return print_completion(self.shell, kinds)
+
+
 _COMMANDS: dict[str, tuple[type, str]] = {
     "list": (List, "List tasks and algorithms."),
-    "train": (Train, _TRAIN),
-    "evaluate": (Evaluate, _EVALUATE),
-    "render": (Render, _RENDER),
-    "export": (Export, _EXPORT),
-    "verify": (Verify, _VERIFY),
-    "sweep": (Sweep, _SWEEP),
-    "doctor": (Doctor, _DOCTOR),
+    "train": (Train, help_texts.TRAIN),
+    "evaluate": (Evaluate, help_texts.EVALUATE),
+    "compare": (Compare, help_texts.COMPARE),
+    "render": (Render, help_texts.RENDER),
+    "export": (Export, help_texts.EXPORT),
+    "verify": (Verify, help_texts.VERIFY),
+    "sweep": (Sweep, help_texts.SWEEP),
+    "doctor": (Doctor, help_texts.DOCTOR),
+    "completion": (Completion, help_texts.COMPLETION),
 }
 
 
@@ -327,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
-        print(_DESCRIPTION)
+        print(help_texts.DESCRIPTION)
         return 0
     if words[0] == "--version":
         print(f"hinf-rl {hinf_rl.__version__}")
@@ -357,7 +346,7 @@ def _tell(error: Exception) -> int:
     return 1
 
 
-def _parse(words: list[str]) -> List | Train | Evaluate | Render | Export | Verify | Sweep | Doctor:
+def _parse(words: list[str]) -> _Command:
     name, rest = words[0], words[1:]
     if name not in _COMMANDS:
         raise unknown_name("command", name, _COMMANDS)

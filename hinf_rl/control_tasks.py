@@ -35,6 +35,7 @@ ALGORITHMS = {
     "rarl": "zero-sum adversary: the disturber is paid the lost reward, nothing bounds it",
     "unconstrained": "as hinf, without price on force and without multiplier",
 }
+"""Name to one line of what it changes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,10 +119,10 @@ def _evaluate_protocol(run: Path, *, quick: bool, baseline: Path | None) -> Path
     return run / "report" / "report.md"
 
 
-def _render_films(run: Path) -> None:
+def _render_films(run: Path, *, beside: Path | None) -> None:
     from hinf_rl.evaluation.report import render_run
 
-    render_run(run)
+    render_run(run, beside=beside)
 
 
 ROBUST_CONTROL = Workload(
@@ -310,6 +311,7 @@ CONTROL_TASKS = (
         tags=("oracle", "pure JAX"),
     ),
 )
+"""The tasks under a disturbance."""
 
 __all__ = [
     "ALGORITHMS",

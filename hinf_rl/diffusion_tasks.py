@@ -24,6 +24,7 @@ ALGORITHMS = {
     "reinforce": "score function over denoising steps, one update per batch",
     "sdpo": "reward differences predicted step by step, no price of KL",
 }
+"""Name to one line of what it changes."""
 
 
 def apply_algorithm(config: FinetuneConfig, algorithm: str) -> FinetuneConfig:
@@ -139,5 +140,6 @@ DIFFUSION_TASKS = (
         tags=("diffusion", "pure JAX"),
     ),
 )
+"""The tasks of diffusion policies."""
 
 __all__ = ["ALGORITHMS", "DIFFUSION_TASKS", "FINE_TUNING", "apply_algorithm"]

@@ -23,7 +23,9 @@ from hinf_rl.program_tasks import ProgramConfig, judge, on_device, problem_data,
 from hinf_rl.types import Array
 
 TEMPERATURE = 0.6
+"""Of the samples."""
 CANDIDATES = 24
+"""Programs sampled for each problem."""
 _SHOWN_PROBLEMS = 4
 _SHOWN_PROGRAMS = 5
 _OUTCOMES = {1.0: "passes", -0.3: "fails a test", -0.6: "runtime error", -1.0: "does not compile"}

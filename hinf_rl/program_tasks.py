@@ -39,6 +39,7 @@ from hinf_rl.types import Array, PyTree
 from hinf_rl.workload import Task, Workload
 
 MACHINES = {machine.name: machine for machine in (StackMachine(), ListMachine())}
+"""The small languages by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -290,6 +291,7 @@ PROGRAM_TASKS = tuple(
         ("bcoder-lists", "list_machine", "programs on lists, from a checkpoint full of bugs"),
     )
 )
+"""The tasks of program synthesis."""
 
 
 def _programs(config: ProgramConfig, tokens: np.ndarray) -> Programs:

@@ -14,6 +14,7 @@ from hinf_rl.training.run_directory import RunConfig
 from hinf_rl.workload import Task
 
 TASKS = {task.name: task for task in (*CONTROL_TASKS, *PROGRAM_TASKS, *DIFFUSION_TASKS)}
+"""Every task with a name of its own; those of other packages are made when asked for."""
 
 
 def get_task(name: str) -> Task:

@@ -23,7 +23,8 @@ class Workload(NamedTuple):
         over them trains side by side.
       hyperparameters: `(task, env_config, agent_config) -> PyTree` of those numbers; None where
         `batched` is empty.
-      render: `(run) -> None`, draws its pictures again; None where evaluation draws them all.
+      render: `(run, *, beside) -> None`, draws its pictures again, with another run beside it
+        unless that is None; None where evaluation draws them all.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Workload(NamedTuple):
     evaluate: Callable[..., Path]
     batched: Collection[str] = ()
     hyperparameters: Callable[[Any, Any, Any], Any] | None = None
-    render: Callable[[Path], None] | None = None
+    render: Callable[..., None] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,35 +8,39 @@ import pytest
 
 # Only the command line is allowed its own parser; nothing may touch devices or the display.
 HEAVY = {"mujoco", "matplotlib", "brax", "scipy", "OpenGL", "tensorboardX", "orbax"}
+# Prints a line of loaded packages after each module: what a later one loads is not yet in it.
 CHECK = textwrap.dedent("""
-    import os, sys
+    import importlib, os, sys
     before = dict(os.environ)
-    import {module}
-    assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
-    print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
-    if "jax" in sys.modules:
-        import jax
-        from jax._src import xla_bridge
-        assert not xla_bridge.backends_are_initialized()
-        assert not jax.config.jax_enable_x64
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+        assert dict(os.environ) == before, (module, set(os.environ.items()) ^ set(before.items()))
+        print(*sorted({name.partition(".")[0] for name in sys.modules}))
+        if "jax" in sys.modules:
+            import jax
+            from jax._src import xla_bridge
+            assert not xla_bridge.backends_are_initialized(), module
+            assert not jax.config.jax_enable_x64, module
 """)
 
 
-def modules_after(module, tmp_path):
+def loaded_after(modules, tmp_path):
+    """Module to the packages that are loaded after it and those before it in the list."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHECK.format(module=module)],
+        [sys.executable, "-W", "error", "-c", CHECK, *modules],
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    return set(done.stdout.split())
+    lines = done.stdout.splitlines()
+    return dict(zip(modules, map(set, map(str.split, lines)), strict=True))
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
+@pytest.mark.smoke
+def test_import_is_light(tmp_path):
+    modules = [
         "hinf_rl",
         "hinf_rl.agents.api",
         "hinf_rl.config",
@@ -45,12 +49,12 @@ def modules_after(module, tmp_path):
         "hinf_rl.ops",
         "hinf_rl.training.loop",
         "hinf_rl.training.run_directory",
-    ],
-)
-def test_import_is_light(module, tmp_path):
-    assert not modules_after(module, tmp_path) & HEAVY
+    ]
+    heavy = {name: found & HEAVY for name, found in loaded_after(modules, tmp_path).items()}
+    assert not any(heavy.values()), heavy
 
 
-@pytest.mark.parametrize("module", ["hinf_rl", "hinf_rl.cli", "hinf_rl.config"])
-def test_help_needs_no_jax(module, tmp_path):
-    assert not modules_after(module, tmp_path) & (HEAVY | {"jax", "numpy"})
+def test_help_needs_no_jax(tmp_path):
+    found = loaded_after(["hinf_rl", "hinf_rl.cli", "hinf_rl.config"], tmp_path)
+    heavy = {name: loaded & (HEAVY | {"jax", "numpy"}) for name, loaded in found.items()}
+    assert not any(heavy.values()), heavy

@@ -23,7 +23,7 @@ from hinf_rl.types import Array, PyTree
 
 GROUP = 8
 GROUPS = (1, 2, 4, 8, 16)
-MICROBATCH = 64
+MICROBATCH = 40  # divides the steps of every batch below
 
 
 def compiled(groups: int, microbatch: int | None) -> Any:

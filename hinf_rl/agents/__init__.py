@@ -1,1 +1,1 @@
-"""agents."""
+"""Training algorithms: each a pure `init`/`step` pair over one carry."""

@@ -1,5 +1,7 @@
 """`hinf-rl evaluate` and `hinf-rl render`: what a finished run can do."""
 
+import shlex
+import sys
 from pathlib import Path
 
 from hinf_rl.errors import UserError
@@ -12,18 +14,32 @@ def evaluate(run: Path, *, quick: bool, baseline: Path | None, device: str | Non
     workload = _workload(run)
     devices.select_device(device)
     print(f"report: {workload.evaluate(run, quick=quick, baseline=baseline)}")
+    name = shlex.quote(str(run))
+    if quick:
+        _suggest(f"hinf-rl evaluate {name}  (all conditions, stronger attackers)")
+    # What acts in a simulation can leave for a robot.
+    leave = "" if workload.render is None else f", or hinf-rl export {name}"
+    _suggest(f"hinf-rl compare {name} OTHER_RUN{leave}")
     return 0
 
 
-def render(run: Path, *, device: str | None) -> int:
-    """Draws the policy; returns the exit code."""
+def render(run: Path, *, beside: Path | None, device: str | None) -> int:
+    """Draws the policy, and another one beside it; returns the exit code."""
     workload = _workload(run)
+    if beside is not None:
+        run_directory.read_config(beside)
     if workload.render is None:
         raise UserError(f"{run} has no films; `hinf-rl evaluate {run}` draws all its pictures")
     devices.select_device(device)
-    workload.render(run)
+    workload.render(run, beside=beside)
     print(f"pictures: {run / 'report'}")
+    if beside is None:
+        _suggest(f"hinf-rl render {shlex.quote(str(run))} --beside OTHER_RUN")
     return 0
+
+
+def _suggest(command: str) -> None:
+    print(f"next: {command}", file=sys.stderr)
 
 
 def _workload(run: Path) -> Workload:

@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hinf_rl.commands import sweep_processes
 from hinf_rl.errors import UserError
 from hinf_rl.training.progress import headline
 
@@ -38,8 +40,12 @@ def sweep(
     seeds: int,
     output: Path | None,
     device: str | None,
+    processes: int = 1,
 ) -> int:
-    """Trains every combination and writes `table.json` and `table.md`; returns the exit code.
+    """Trains every combination and writes the table and its picture; returns the exit code.
+
+    Points that differ in numbers only are one group and train as one batch. Several groups train
+    in processes of their own.
 
     Args:
       task: name of the task.
@@ -49,13 +55,16 @@ def sweep(
       seeds: seeds of each point; the same ones at every point.
       output: directory; each group of points has a run directory in it.
       device: where to compute.
+      processes: how many groups train at once.
     """
-    from hinf_rl.training import devices, files, progress
+    from hinf_rl.training import devices, progress
 
     if not axes_text:
         raise UserError("a sweep needs --set KEY=A,B,C; for example --set agent.gamma=0.98,0.99")
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, got {seeds}")
+    if processes < 1:
+        raise UserError(f"processes must be at least 1, got {processes}")
     points = grid({key: split_values(text) for key, text in axes_text.items()})
     groups = group_points(task, algorithm, points, fixed)
     algorithm = groups[0].configs[0].algorithm
@@ -64,19 +73,52 @@ def sweep(
     _open(path, {**specification, "points": points})
     devices.select_device(device)
     show = progress.make_progress()
-    rows: list[dict[str, Any]] = []
-    for number, group in enumerate(groups):
-        show.note(f"group {number + 1} of {len(groups)}: {len(group.points)} points x {seeds}")
-        folder = path / f"group-{number:03d}"
-        stopped_by = _train_group(group, folder, seeds, show)
-        if stopped_by is not None:
-            show.note("stopped and saved; the same command goes on")
-            return 128 + stopped_by
-        rows += _rows(group, folder, seeds)
-        files.write_json(path / "table.json", {**specification, "rows": rows})
-        files.write_atomic(path / "table.md", render_table(rows))
+    show.note(f"{len(points)} points x {seeds} seeds, groups: {len(groups)}, output {path}")
+    done: dict[int, list[dict[str, Any]]] = {}
+
+    def finished(index: int) -> None:
+        done[index] = _rows(groups[index], group_folder(path, index), seeds)
+        # In the order of the groups, whichever is first to finish.
+        rows = [row for number in sorted(done) for row in done[number]]
+        _write_table(path, specification, rows)
+
+    if len(groups) == 1:
+        stopped_by = train_group(groups[0], group_folder(path, 0), seeds, show)
+        if stopped_by is None:
+            finished(0)
+    else:
+        stopped_by = sweep_processes.train_in_processes(
+            path,
+            len(groups),
+            at_once=processes,
+            device=device,
+            note=show.note,
+            finished=finished,
+        )
+    if stopped_by is not None:
+        show.note("stopped and saved; the same command goes on")
+        return 128 + stopped_by
     show.note(f"table: {path / 'table.md'}")
+    rows = [row for number in sorted(done) for row in done[number]]
+    best = shlex.join(f"{key}={value}" for key, value in best_settings(rows).items())
+    show.note(f"best: hinf-rl train {task} --algorithm {algorithm} --set {best}")
     return 0
+
+
+def group_folder(path: Path, index: int) -> Path:
+    """Returns the run directory of a group."""
+    return path / f"group-{index:03d}"
+
+
+def _write_table(path: Path, specification: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Writes what is known so far, as JSON, Markdown and, from two points on, a picture."""
+    from hinf_rl.evaluation.parallel import parallel_coordinates
+    from hinf_rl.training import files
+
+    files.write_json(path / "table.json", {**specification, "rows": rows})
+    files.write_atomic(path / "table.md", render_table(rows))
+    if len(rows) > 1:
+        parallel_coordinates(rows, path / "parallel.png")
 
 
 def split_values(text: str) -> list[str]:
@@ -126,6 +168,17 @@ def render_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def best_settings(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Returns the settings of the row with the highest first headline metric, mean over seeds."""
+    name = next(iter(headline(rows[0]["metrics"])), None)
+
+    def score(row: Mapping[str, Any]) -> float:
+        known = [value for value in row["metrics"].get(name, []) if value is not None]
+        return statistics.fmean(known) if known else -math.inf
+
+    return max(rows, key=score)["settings"]
+
+
 def _cells(values: Sequence[str]) -> str:
     return "| " + " | ".join(values) + " |"
 
@@ -154,8 +207,15 @@ def _open(path: Path, specification: Mapping[str, Any]) -> None:
     files.write_json(stored, specification)
 
 
-def _train_group(group: Group, folder: Path, seeds: int, show: Any) -> int | None:
-    """Trains the members of a group side by side; returns the signal that ended it early."""
+def train_group(group: Group, folder: Path, seeds: int, show: Any) -> int | None:
+    """Trains the members of a group side by side; returns the signal that ended it early.
+
+    Args:
+      group: the points.
+      folder: their run directory; training goes on where it was stopped or killed.
+      seeds: seeds of each point.
+      show: receives progress.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -217,4 +277,14 @@ def _mean_of(tail: Sequence[Mapping[str, Any]], name: str, member: int) -> float
     return statistics.fmean(known) if known else None
 
 
-__all__ = ["Group", "grid", "group_points", "render_table", "split_values", "sweep"]
+__all__ = [
+    "Group",
+    "best_settings",
+    "grid",
+    "group_folder",
+    "group_points",
+    "render_table",
+    "split_values",
+    "sweep",
+    "train_group",
+]

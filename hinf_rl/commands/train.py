@@ -52,11 +52,15 @@ def train_run(
     resume: bool,
     machine: Machine = Machine(),  # noqa: B008 an immutable tuple
     seed_order: Any = None,
+    wandb_project: str | None = None,
 ) -> int:
     """Trains one run; returns the exit code, 128 + signal where a signal ended it."""
     from hinf_rl.tasks import configure
     from hinf_rl.training import devices, loop, processes, progress, run_directory, seeds, sharding
+    from hinf_rl.training.wandb_log import WandbLog, check_installed
 
+    if wandb_project is not None:
+        check_installed()
     config = configure(task, algorithm, overrides)
     path = output or Path("runs") / f"{task}-{config.algorithm}".replace(":", "-")
     processes.start(processes.Cluster(*machine.cluster))
@@ -80,6 +84,10 @@ def train_run(
             stack.enter_context(run.lock())
 
         processes.on_first(lock)
+        callbacks = []
+        if wandb_project is not None and processes.is_first():
+            log = stack.enter_context(WandbLog(wandb_project, run, config))
+            callbacks.append(log.write)
         result = loop.train(
             made,
             run,
@@ -90,6 +98,7 @@ def train_run(
             keep_checkpoints=config.keep_checkpoints,
             resume=resume,
             progress=show,
+            callbacks=callbacks,
             mesh=mesh,
             seed_order=order,
         )
@@ -102,6 +111,7 @@ def _tell_end(result, path: Path, show) -> None:  # noqa: ANN001 lazily imported
     wall = f"{summary['wall_s']:.0f} s, {summary['steps_per_s']:.0f} steps/s"
     if result.signal is None:
         show.note(f"trained {summary['env_steps']} steps per seed in {wall}")
+        show.note(f"run: {path}  (curves: tensorboard --logdir {shlex.quote(str(path))})")
         show.note(f"next: hinf-rl evaluate {shlex.quote(str(path))}")
         return
     words = [word for word in sys.argv[1:] if word != "--resume"]

@@ -19,6 +19,7 @@ from hinf_rl.networks.denoiser import MLPDenoiser, UNetDenoiser
 from hinf_rl.types import Array, PyTree
 
 CLASSES = ("horizontal", "vertical", "diagonal", "ring")
+"""Kinds of pictures, in the order of their numbers."""
 _CONTRAST = 0.8
 _BRIGHTNESS_STD = 0.25
 _PIXEL_STD = 0.1

@@ -13,6 +13,7 @@ from hinf_rl.errors import UserError
 from hinf_rl.types import Array, PyTree
 
 Apply = Callable[[PyTree, Array, Array, Array], Array]
+"""The denoiser: (params, x [N, D], noise level [N], condition [N, C]) to [N, D]."""
 Draw = Callable[[Array, int], tuple[Array, Array]]
 """`draw(key, count) -> (samples [count, D], conditions [count, C])`."""
 

@@ -15,6 +15,7 @@ from hinf_rl.networks.denoiser import MLPDenoiser
 from hinf_rl.types import Array, PyTree
 
 GOAL = (1.0, 0.0)
+"""Where the point robot is to go (m)."""
 START_X = -1.0
 STEP_LENGTH = 0.15
 """Distance that an action of 1 moves, in each direction."""

@@ -192,5 +192,6 @@ PROBES: dict[str, Probe] = {
         ),
     )
 }
+"""The probes by name."""
 
 __all__ = ["PROBES", "Probe"]

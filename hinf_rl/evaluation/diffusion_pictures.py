@@ -13,7 +13,9 @@ from hinf_rl.diffusion.images import CLASSES
 from hinf_rl.diffusion.reach import GOAL, ReachConfig
 
 Outcome = Mapping[str, NDArray[Any]]
+"""Named arrays of samples, as a problem's rollout returns them."""
 Draw = Callable[[Any, Outcome], None]
+"""Draws an outcome onto matplotlib axes."""
 
 _PATHS = 48
 _PICTURES_PER_CLASS = 5

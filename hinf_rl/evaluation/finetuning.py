@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from hinf_rl.agents.prdp import FinetuneConfig, HeldOut, evaluate
 from hinf_rl.diffusion.problem import Problem
@@ -59,14 +60,20 @@ def evaluate_finetuning(
 
     measured = jax.jit(lambda *pair: jax.lax.map(lambda one: measure(*one), pair))
     results: dict[str, Any] = {"task": problem.name, "num_seeds": int(carry.iteration.shape[0])}
+    per_seed: dict[str, Any] = {}
     pictures = {}
     for name, params in (("reference", carry.reference), ("fine-tuned", carry.learner.params)):
         tell(f"measuring the {name} policy")
         found = jax.device_get(measured(params, carry.reference))
-        results[name] = _summary(found, config)
+        rows = _per_seed(found, config)
+        per_seed[name] = {key: row.tolist() for key, row in rows.items()}
+        results[name] = {
+            key: [float(x) for x in bootstrap_interval(row)] for key, row in rows.items()
+        }
         shown = found.outcome | {"context": found.context}
         pictures[name] = {key: value[0, :_SHOWN] for key, value in shown.items()}
     results |= {
+        "per_seed": per_seed,
         "num_samples": num_samples,
         "beta": config.beta,
         "objective": config.objective,
@@ -115,12 +122,11 @@ def report_text(results: Mapping[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _summary(found: HeldOut, config: FinetuneConfig) -> dict[str, list[float]]:
-    """[mean, low, high] over seeds of each measurement."""
-    per_seed = {name: np.mean(value, axis=-1) for name, value in found.measures.items()}
+def _per_seed(found: HeldOut, config: FinetuneConfig) -> dict[str, NDArray[np.floating]]:
+    """[S] means over the samples of each measurement."""
+    measures = {name: np.mean(value, axis=-1) for name, value in found.measures.items()}
     reward, kl = np.mean(found.reward, axis=-1), np.mean(found.log_ratio, axis=-1)
-    per_seed = {"reward": reward, "kl": kl, "objective": reward - config.beta * kl, **per_seed}
-    return {name: [float(x) for x in bootstrap_interval(value)] for name, value in per_seed.items()}
+    return {"reward": reward, "kl": kl, "objective": reward - config.beta * kl, **measures}
 
 
 def _draw_samples(pictures: Mapping[str, Any], draw: Draw, path: Path) -> None:

@@ -16,10 +16,12 @@ _PICTURES = (
     ("sudden.gif", "The policy under sudden pushes"),
     ("sudden.png", "Key frames: the start, the hardest pushes, the end"),
     ("disturber.gif", "The policy against the disturber that it was trained with"),
+    ("beside.gif", "Beside the baseline, under the same pushes from the same start"),
+    ("gait.png", "Which foot stands when: its sole is less than 5 mm above the ground"),
     ("survival.png", "Survival over the size of the disturbance"),
-    ("attack.png", "Where the trained attackers push"),
+    ("attack.png", "Where random and trained forces push, and what survives them (first seed)"),
     ("curves.png", "Training"),
-    ("multiplier.png", "Multiplier over the slack of the constraint"),
+    ("multiplier.png", "Multiplier over the slack of the constraint; it rises left of the line"),
 )
 
 

@@ -3,7 +3,6 @@
 # MuJoCo's compiled module carries no types.
 # pyright: reportAttributeAccessIssue=false
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -12,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from hinf_rl.envs.api import Env, State
+from hinf_rl.envs.api import Env
 from hinf_rl.evaluation import scene, video
 from hinf_rl.evaluation.disturbances import Disturbance
-from hinf_rl.types import Array, PyTree
+from hinf_rl.evaluation.episode import Recording, record_episode
+from hinf_rl.types import Array
 
 GL_LIBRARIES = ("egl", "osmesa")
 """What is tried for MuJoCo's renderer, in turn; both draw without a display."""
@@ -34,24 +32,6 @@ _GL_TIMEOUT_S = 300.0
 _WIDTH, _HEIGHT = 480, 360
 _VIDEO_FPS = 25.0
 _NUM_KEY_FRAMES = 5
-
-
-class Recording(NamedTuple):
-    """One episode, until its end.
-
-    Attributes:
-      physics: the simulator's states, leaves [T, ...].
-      parameters: the episode's parameters.
-      force: [T, D] disturbance of each step, in its unit and frame.
-      has_fallen: whether it ended with a fall.
-      dt_s: control period.
-    """
-
-    physics: PyTree
-    parameters: PyTree
-    force: NDArray[np.float32]
-    has_fallen: bool
-    dt_s: float
 
 
 class Rendered(NamedTuple):
@@ -70,48 +50,6 @@ class Rendered(NamedTuple):
     mp4: Path | None
     renderer: str
     note: str
-
-
-def record_episode(
-    env: Env,
-    policy: Any,
-    disturbance: Disturbance,
-    key: Array,
-    *,
-    num_steps: int | None = None,
-) -> Recording:
-    """Runs one episode of one environment and keeps its states.
-
-    Args:
-      env: the environment of one instance.
-      policy: PyTree that maps batched observations to actions; its mean is used.
-      disturbance: what pushes, made for one environment.
-      key: of the start state and the pushes.
-      num_steps: control steps; the spec's episode by default. A fall ends the recording.
-    """
-    num_steps = num_steps or env.spec.episode_length
-    key_env, key_force = jax.random.split(key)
-    state = jax.jit(jax.vmap(env.reset))(key_env[None])
-    force_state = disturbance.init(key_force, 1)
-
-    def body(state: State, t: Array) -> tuple[State, tuple[PyTree, Array, Array]]:
-        action = policy(state.observation)
-        force = disturbance.sample(force_state, state.observation, t)
-        keys = jax.vmap(jax.random.split)(state.key)[:, 0]
-        stepped = jax.vmap(env.step)(dataclasses.replace(state, key=keys), action, force)
-        return stepped, (stepped.physics, force, stepped.terminated)
-
-    steps = jnp.arange(num_steps, dtype=jnp.int32)
-    _, (physics, force, fallen) = jax.jit(lambda s: jax.lax.scan(body, s, steps))(state)
-    fallen = np.asarray(fallen)[:, 0]
-    length = int(fallen.argmax()) + 1 if fallen.any() else num_steps
-    return Recording(
-        physics=jax.tree.map(lambda x: np.asarray(x)[:length, 0], physics),
-        parameters=jax.tree.map(lambda x: np.asarray(x)[0], state.parameters),
-        force=np.asarray(force)[:length, 0],
-        has_fallen=bool(fallen.any()),
-        dt_s=env.spec.dt_s,
-    )
 
 
 def render_rollout(
@@ -142,19 +80,60 @@ def render_rollout(
     tell = progress or (lambda text: None)
     tell(f"{name}: recording one episode")
     recording = record_episode(env, policy, disturbance, key, num_steps=num_steps)
-    stride = max(1, round(1.0 / (_VIDEO_FPS * recording.dt_s)))
-    picked = np.arange(0, len(recording.force), stride)
+    return film(env, recording, folder, name=name, libraries=libraries, progress=progress)
+
+
+def film(
+    env: Env,
+    recording: Recording,
+    folder: Path,
+    *,
+    name: str,
+    libraries: tuple[str, ...] = GL_LIBRARIES,
+    progress: Callable[[str], None] | None = None,
+) -> Rendered:
+    """Writes the films of a recorded episode; see `render_rollout`."""
+    tell = progress or (lambda text: None)
+    picked, fps = film_steps(recording)
     tell(f"{name}: drawing {len(picked)} frames")
     frames, renderer, note = draw(env, recording, picked, libraries=libraries)
-    fps = 1.0 / (stride * recording.dt_s)
     tell(f"{name}: writing the films")
+    keys = key_frames(recording.force[picked])
+    return write_films(frames, folder / name, fps=fps, keys=keys, renderer=renderer, note=note)
+
+
+def film_steps(recording: Recording) -> tuple[NDArray[np.int64], float]:
+    """Returns the steps to draw and the frames per second that show them in real time."""
+    stride = max(1, round(1.0 / (_VIDEO_FPS * recording.dt_s)))
+    return np.arange(0, len(recording.force), stride), 1.0 / (stride * recording.dt_s)
+
+
+def write_films(
+    frames: NDArray[np.uint8],
+    stem: Path,
+    *,
+    fps: float,
+    keys: list[int],
+    renderer: str,
+    note: str,
+    gif_width: int = video.GIF_WIDTH,
+) -> Rendered:
+    """Writes `STEM.gif`, `STEM.png` and, where possible, `STEM.mp4`.
+
+    Args:
+      frames: [F, H, W, 3] pictures.
+      stem: path without its ending.
+      fps: frames per second.
+      keys: frames of the strip.
+      renderer: what drew them.
+      note: what to install for better ones.
+      gif_width: width of the GIF in pixels, where it then is small enough.
+    """
     return Rendered(
         # Browsers slow GIFs of more than 50 frames per second down; half of 25 is smooth enough.
-        gif=video.write_gif(frames[::2], folder / f"{name}.gif", fps=fps / 2),
-        strip=video.write_strip(
-            frames, folder / f"{name}.png", indices=key_frames(recording.force[picked])
-        ),
-        mp4=video.write_mp4(frames, folder / f"{name}.mp4", fps=fps),
+        gif=video.write_gif(frames[::2], stem.with_suffix(".gif"), fps=fps / 2, width=gif_width),
+        strip=video.write_strip(frames, stem.with_suffix(".png"), indices=keys),
+        mp4=video.write_mp4(frames, stem.with_suffix(".mp4"), fps=fps),
         renderer=renderer,
         note=note,
     )
@@ -323,12 +302,13 @@ def _label(
 
 __all__ = [
     "GL_LIBRARIES",
-    "Recording",
     "Rendered",
     "draw",
+    "film",
+    "film_steps",
     "gl_frames",
     "key_frames",
     "line_frames",
-    "record_episode",
     "render_rollout",
+    "write_films",
 ]

@@ -4,16 +4,22 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from hinf_rl.errors import UserError
-from hinf_rl.evaluation import disturbances, plots
 from hinf_rl.evaluation.markdown import report_text
+from hinf_rl.evaluation.pictures import (
+    RENDER_S,
+    Subject,
+    Tell,
+    draw_figures,
+    draw_films,
+    draw_films_or_say_why,
+)
 from hinf_rl.evaluation.protocol import (
     OBJECTIVES,
     ProtocolConfig,
@@ -21,17 +27,11 @@ from hinf_rl.evaluation.protocol import (
     held_out_key,
     run_protocol,
 )
-from hinf_rl.evaluation.render import Rendered, render_rollout
+from hinf_rl.evaluation.render import Rendered
 from hinf_rl.evaluation.rollout import Evaluator
 from hinf_rl.evaluation.summary import merge_results
 
-RENDER_S = 8.0
-"""Length of a rendered episode in seconds, where nothing falls before."""
-
 _ATTACK_KEY = 1  # folded into the held-out key: attackers never see the starts of the tests
-_RENDER_KEY = 2
-
-Tell = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,9 @@ def evaluate_run(
     protocol = protocol or (ProtocolConfig.quick() if quick else ProtocolConfig())
     attacks = attacks or (AttackPlan.quick() if quick else AttackPlan())
     run_dir = Path(run_dir)
-    others = {} if baseline is None else {"baseline": read_results(baseline)}
+    others = {} if baseline is None else {_label(baseline): read_results(baseline)}
     run = _load(run_dir)
+    other = None if baseline is None or not pictures else _load_other(run, Path(baseline))
     protocol, notes = _with_reference(run, protocol)
     nominal = Evaluator(run.nominal_env)
     randomised = None if run.randomised_env is None else Evaluator(run.randomised_env)
@@ -122,7 +123,8 @@ def evaluate_run(
             )
         )
     if pictures:
-        notes += _render(run, run_dir, tell)
+        subject = _subject(run, run.config.algorithm if other is None else _label(run_dir))
+        notes += draw_films_or_say_why(subject, run_dir / "report", tell, other=other)
     results = {
         **merge_results(per_seed),
         "algorithm": run.config.algorithm,
@@ -136,7 +138,12 @@ def evaluate_run(
 
 
 def render_run(
-    run_dir: Path | str, *, seed: int = 0, seconds: float = RENDER_S, tell: Tell | None = None
+    run_dir: Path | str,
+    *,
+    seed: int = 0,
+    seconds: float = RENDER_S,
+    beside: Path | str | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, Rendered]:
     """Draws episodes of a run under sudden pushes and under its own disturber.
 
@@ -144,20 +151,27 @@ def render_run(
       run_dir: a run directory with a checkpoint.
       seed: which of the run's seeds is drawn.
       seconds: longest episode.
+      beside: another run of the task, whose policy is filmed beside this one under the same
+        pushes.
       tell: receives progress in words; standard error by default.
 
     Returns:
       The files of each episode, by name.
 
     Raises:
-      UserError: the run has no such seed, or its task has no picture.
+      UserError: the run has no such seed, its task has no picture, or the other run is of
+        another task.
     """
     tell = tell or _to_stderr
     run = _load(Path(run_dir))
+    other = None if beside is None else _load_other(run, Path(beside))
     count = len(run.policies)
     if not 0 <= seed < count:
         raise UserError(f"seed {seed} does not exist; this run has seeds 0 to {count - 1}")
-    films = _films(run, Path(run_dir) / "report", tell, seed=seed, seconds=seconds)
+    label = run.config.algorithm if other is None else _label(run_dir)
+    films = draw_films(
+        _subject(run, label, seed), Path(run_dir) / "report", tell, seconds=seconds, other=other
+    )
     for note in sorted({film.note for film in films.values() if film.note}):
         tell(note)
     return films
@@ -181,7 +195,7 @@ def write_report(
     folder = Path(run_dir) / "report"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", results)
-    _draw_figures(Path(run_dir), results, others or {})
+    draw_figures(Path(run_dir), results, others or {})
     write_atomic(folder / "report.md", report_text(results, folder))
     return folder / "report.md"
 
@@ -272,63 +286,31 @@ def _train_attackers(
         yield TrainedAttacker(f"{objective}-{index // len(OBJECTIVES)}", objective, attacker)
 
 
-def _render(run: _Run, run_dir: Path, tell: Tell) -> list[str]:
-    """Renders for a report, where a missing picture is a note and no failure."""
-    try:
-        films = _films(run, run_dir / "report", tell, seed=0, seconds=RENDER_S)
-    except UserError as error:
-        return [str(error)]
-    return sorted({film.note for film in films.values() if film.note})
+def _subject(run: _Run, label: str, seed: int = 0) -> Subject:
+    is_attacked = run.config.agent.disturbance.source == "learned"
+    return Subject(
+        label=label,
+        env=run.nominal_env,
+        policy=run.policies[seed],
+        disturber=run.disturbers[seed] if is_attacked else None,
+    )
 
 
-def _films(
-    run: _Run, folder: Path, tell: Tell, *, seed: int, seconds: float
-) -> dict[str, Rendered]:
-    spec = run.nominal_env.spec
-    key = jax.random.fold_in(held_out_key(), _RENDER_KEY)
-    limit = spec.disturbance.limit if _is_bounded(run) else 1.0
-    pushes: dict[str, Any] = {"sudden": disturbances.Quiet(size=0)}
-    if spec.disturbance.size:
-        pushes["sudden"] = disturbances.sudden(spec, limit)
-    if run.config.agent.disturbance.source == "learned" and _is_bounded(run):
-        pushes["disturber"] = disturbances.Attacker(
-            policy=run.disturbers[seed], magnitude=jnp.float32(limit), limit=limit
+def _load_other(run: _Run, path: Path) -> Subject:
+    """Loads the first seed of a run of the same task."""
+    from hinf_rl.training.run_directory import read_config
+
+    task = read_config(path).task
+    if task != run.config.task:
+        raise UserError(
+            f"{path} is of task {task!r}, not {run.config.task!r}; choose a run of one task"
         )
-    return {
-        name: render_rollout(
-            run.nominal_env,
-            run.policies[seed],
-            push,
-            key,
-            folder,
-            name=name,
-            num_steps=min(spec.episode_length, math.ceil(seconds / spec.dt_s)),
-            progress=tell,
-        )
-        for name, push in pushes.items()
-    }
+    return _subject(_load(path), _label(path))
 
 
-def _draw_figures(
-    run_dir: Path, results: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
-) -> None:
-    from hinf_rl.training.logging import read_metrics
-
-    folder = run_dir / "report"
-    log = read_metrics(run_dir / "metrics.jsonl")
-    label = results["algorithm"]
-    for name, draw in (
-        ("survival.png", lambda p: plots.survival_against_force({label: results, **others}, p)),
-        ("attack.png", lambda p: plots.attack_rose(results["per_seed"][0], p)),
-        ("curves.png", lambda p: plots.learning_curves({label: [log]}, p)),
-        ("multiplier.png", lambda p: plots.multiplier_phase([log], p)),
-    ):
-        # An older picture must not pass for this evaluation's.
-        (folder / name).unlink(missing_ok=True)
-        try:
-            draw(folder / name)
-        except plots.NothingToDrawError:
-            continue
+def _label(path: Path | str) -> str:
+    """What a run is called beside another one."""
+    return Path(path).resolve().name
 
 
 def _provenance(run_dir: Path) -> dict[str, Any]:
@@ -347,7 +329,6 @@ def _to_stderr(text: str) -> None:
 
 
 __all__ = [
-    "RENDER_S",
     "AttackPlan",
     "evaluate_run",
     "read_results",

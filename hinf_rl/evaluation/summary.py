@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hinf_rl.errors import UserError
 from hinf_rl.evaluation.record import EpisodeRecord
@@ -48,6 +49,7 @@ def cell_of(record: EpisodeRecord, **labels: Any) -> dict[str, Any]:
         name: as_json(bootstrap_interval(values)) for name, values in record.tracking.items()
     }
     cell["rose"] = [float(size) for size in record.rose.mean(axis=0)]
+    cell["rose_survival"] = _weighted_shares(record.survived, record.rose)
     return cell
 
 
@@ -118,7 +120,21 @@ def _merge_cells(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name in cells[0]["tracking"]
     }
     merged["rose"] = np.mean([cell["rose"] for cell in cells], axis=0).tolist()
+    shares = np.array([cell["rose_survival"] for cell in cells], float)  # None turns into NaN
+    merged["rose_survival"] = _weighted_shares(shares, [cell["rose"] for cell in cells])
     return merged
+
+
+def _weighted_shares(shares: ArrayLike, weights: ArrayLike) -> list[float | None]:
+    """[D] means of [N] or [N, D] shares under [N, D] weights; None where nothing has weight."""
+    weights = np.asarray(weights, float)
+    shares = np.asarray(shares, float)
+    shares = np.broadcast_to(shares if shares.ndim > 1 else shares[:, None], weights.shape)
+    total = weights.sum(axis=0)
+    # A share that is not known has no weight, and must not spoil the sum as NaN * 0.
+    known = np.where(weights > 0, shares, 0.0)
+    mean = (known * weights).sum(axis=0) / np.where(total > 0, total, 1.0)
+    return [float(m) if t > 0 else None for m, t in zip(mean, total, strict=True)]
 
 
 def _merge_survival(cells: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -14,19 +14,27 @@ from hinf_rl.errors import UserError
 GIF_BYTES = 2_000_000
 """Largest GIF that `write_gif` leaves on disk."""
 
-# Tried in turn until the file is small enough: width, every n-th frame, colours.
+GIF_WIDTH = 400
+"""Width of a GIF in pixels, unless it would be too large a file."""
+
+# Tried in turn until the file is small enough: share of the width, every n-th frame, colours.
 _GIF_SETTINGS = (
-    (400, 1, 128),
-    (400, 1, 64),
-    (320, 1, 64),
-    (320, 2, 48),
-    (240, 2, 32),
-    (160, 4, 16),
+    (1.0, 1, 128),
+    (1.0, 1, 64),
+    (0.8, 1, 64),
+    (0.8, 2, 48),
+    (0.6, 2, 32),
+    (0.4, 4, 16),
 )
 
 
 def write_gif(
-    frames: NDArray[np.uint8], path: Path, *, fps: float, max_bytes: int = GIF_BYTES
+    frames: NDArray[np.uint8],
+    path: Path,
+    *,
+    fps: float,
+    max_bytes: int = GIF_BYTES,
+    width: int = GIF_WIDTH,
 ) -> Path:
     """Writes an endless GIF, coarser and coarser until it fits.
 
@@ -35,14 +43,15 @@ def write_gif(
       path: file to write.
       fps: frames per second.
       max_bytes: size that the file must not exceed.
+      width: pixels, where the file then is small enough.
 
     Raises:
       UserError: even the coarsest GIF is larger.
     """
     _check(frames)
     size = 0
-    for width, stride, colours in _GIF_SETTINGS:
-        content = _gif(frames[::stride], width, colours, stride / fps)
+    for share, stride, colours in _GIF_SETTINGS:
+        content = _gif(frames[::stride], round(share * width), colours, stride / fps)
         size = len(content)
         if size <= max_bytes:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +125,36 @@ def annotate(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def titled(frames: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
+    """Returns [F, H + h, W, 3] frames with a bar above them that says what is seen."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = max(13, frames.shape[1] // 18)
+    bar = Image.new("RGB", (frames.shape[2], size + 8), (32, 32, 32))
+    font = ImageFont.load_default(size=size)
+    ImageDraw.Draw(bar).text(
+        (frames.shape[2] // 2, size // 2 + 4), title, fill=(255, 255, 255), font=font, anchor="mm"
+    )
+    bars = np.broadcast_to(np.asarray(bar), (len(frames), size + 8, frames.shape[2], 3))
+    return np.concatenate([bars, frames], axis=1)
+
+
+def side_by_side(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Joins films of equal frame size; one that ends earlier keeps its last frame.
+
+    Wide pictures go below each other, so that a page shows them large enough.
+
+    Args:
+      parts: [F_i, H, W, 3] pictures.
+    """
+    count = max(map(len, parts))
+    held = [
+        np.concatenate([part, np.repeat(part[-1:], count - len(part), axis=0)]) for part in parts
+    ]
+    height, width = held[0].shape[1:3]
+    return np.concatenate(held, axis=1 if width > 1.5 * height else 2)
+
+
 def _gif(frames: NDArray[np.uint8], width: int, colours: int, seconds: float) -> bytes:
     from PIL import Image
 
@@ -142,4 +181,13 @@ def _check(frames: NDArray[np.uint8]) -> None:
         raise UserError(f"frames must be [F, H, W, 3] with F > 0, got shape {frames.shape}")
 
 
-__all__ = ["GIF_BYTES", "annotate", "write_gif", "write_mp4", "write_strip"]
+__all__ = [
+    "GIF_BYTES",
+    "GIF_WIDTH",
+    "annotate",
+    "side_by_side",
+    "titled",
+    "write_gif",
+    "write_mp4",
+    "write_strip",
+]

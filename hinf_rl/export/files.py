@@ -19,7 +19,9 @@ from hinf_rl.export.weights import Weights, weights_of
 from hinf_rl.training.files import disk_errors, write_atomic
 
 Format: TypeAlias = Literal["onnx", "numpy", "jax"]
+"""Kind of file."""
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "numpy": ".py", "jax": ".npz"}
+"""Format to the ending of its files."""
 
 # float32 networks of a few hundred units differ by rounding only: three decimals above it.
 _TOLERANCE = 1e-4

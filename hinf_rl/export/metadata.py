@@ -6,7 +6,9 @@ from typing import Any
 from hinf_rl.errors import UserError
 
 FORMAT = "hinf-rl policy"
+"""Says in a file's metadata that this package wrote it."""
 VERSION = 1
+"""Version of the files that this package writes and reads."""
 _REQUIRED = (
     "format",
     "format_version",

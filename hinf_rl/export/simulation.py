@@ -23,6 +23,7 @@ from hinf_rl.envs.legged.robots import get_robot
 
 _Floats = NDArray[np.float64]
 Motor: TypeAlias = Literal["servo", "torque"]
+"""The servo of training, or a torque motor under a PD loop."""
 
 # The lowest sole starts this far above the ground; a trunk this near to it has fallen (m).
 _START_GAP_M, _FALL_M = 0.01, 0.005

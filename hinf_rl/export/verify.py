@@ -15,6 +15,7 @@ from hinf_rl.export.simulation import Motor, Simulation, Trace, draw_scenario
 from hinf_rl.export.source import CELLS, Source, load_source
 
 EPISODES = 96
+"""Episodes of each condition where nothing else is asked for."""
 
 # Chance of a false alarm in one verification, over all its cells.
 _FALSE_ALARM = 0.01

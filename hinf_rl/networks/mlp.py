@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "swish": jax.nn.swish,
     "tanh": jax.nn.tanh,
 }
+"""Name to activation function."""
 
 
 class MLP(nn.Module):

@@ -93,6 +93,7 @@ SYSTEMS = {
         R=np.diag([1.0, 0.5]),
     ),
 }
+"""The reference systems by name."""
 
 
 def spectral_radius(matrix: ArrayLike) -> float:
@@ -120,7 +121,7 @@ def closed_loop(
       K: [m, n] control gain.
 
     Returns:
-      (Ac, D, C): A - B K [n, n], D [n, d] and [Q^(1/2); -R^(1/2) K] [n + m, n].
+      (Ac [n, n], D [n, d], C [n + m, n]): A - B K, D and [Q^(1/2); -R^(1/2) K].
     """
     A, B, D, Q, R, K = (np.asarray(value, np.float64) for value in (A, B, D, Q, R, K))
     return A - B @ K, D, np.vstack([psd_root(Q), -psd_root(R) @ K])

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from hinf_rl.types import Array, Numeric
 
 StepReduce = Literal["sum", "mean"]
+"""How the steps of a trajectory become one number."""
 
 
 class RewardDifference(NamedTuple):

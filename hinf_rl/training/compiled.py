@@ -14,8 +14,11 @@ from hinf_rl.training import sharding
 from hinf_rl.types import Array, Metrics, PyTree
 
 Call: TypeAlias = Callable[[PyTree, np.int32], tuple[PyTree, Metrics]]
+"""(carry, number of iterations) to the carry after them and their mean metrics."""
 Order: TypeAlias = Literal["vmapped", "sequential"]
+"""Whether seeds compute side by side or in turn."""
 Step: TypeAlias = Callable[[PyTree], tuple[PyTree, Metrics]]
+"""An algorithm's iteration."""
 
 
 class Compiled(NamedTuple):

@@ -29,6 +29,7 @@ from hinf_rl.training.run_directory import RunDirectory
 from hinf_rl.types import Array, PyTree
 
 Callback = Callable[[Mapping[str, Any]], None]
+"""Receives each record of the metrics log."""
 
 
 class TrainResult(NamedTuple):

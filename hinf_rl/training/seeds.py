@@ -22,6 +22,7 @@ from hinf_rl.training.run_directory import RunDirectory
 from hinf_rl.types import PyTree
 
 Choice: TypeAlias = Literal["vmapped", "sequential", "probe"]
+"""An order, or leave to find out which is faster."""
 
 # A difference below the noise of a busy machine does not decide.
 _MARGIN = 0.9

@@ -166,6 +166,12 @@ def env(case) -> Env:
     return case.make()
 
 
+# Compiled once per case: without `jit` every operation of a robot's reset compiles by itself.
+@pytest.fixture(scope="module")
+def reset(env):
+    return jax.jit(env.reset)
+
+
 @pytest.fixture(scope="module")
 def step(env):
     return jax.jit(env.step)
@@ -226,8 +232,7 @@ def test_reset_and_both_kinds_of_step_have_the_same_types(env):
     assert not any(x.weak_type for x in jax.tree.leaves(state) if hasattr(x, "weak_type"))
 
 
-def test_reset_is_a_function_of_the_key(env):
-    reset = jax.jit(env.reset)
+def test_reset_is_a_function_of_the_key(reset):
     chex.assert_trees_all_equal(plain(reset(jax.random.key(3))), plain(reset(jax.random.key(3))))
     state = reset(jax.random.key(3))
     assert not np.array_equal(
@@ -236,8 +241,8 @@ def test_reset_is_a_function_of_the_key(env):
     assert not bool(state.terminated) and not bool(state.truncated)
 
 
-def test_step_is_a_function_of_its_arguments(env, step):
-    state = env.reset(jax.random.key(0))
+def test_step_is_a_function_of_its_arguments(env, reset, step):
+    state = reset(jax.random.key(0))
     action, push = inputs(env, jax.random.key(1))
     before = plain(state)
     first = plain(step(state, action, push))
@@ -245,8 +250,8 @@ def test_step_is_a_function_of_its_arguments(env, step):
     chex.assert_trees_all_equal(before, plain(state))
 
 
-def test_no_disturbance_equals_zeros(env, step):
-    state = env.reset(jax.random.key(0))
+def test_no_disturbance_equals_zeros(env, reset, step):
+    state = reset(jax.random.key(0))
     action, push = inputs(env, jax.random.key(1))
     chex.assert_trees_all_close(
         plain(step(state, action, None)),
@@ -255,10 +260,10 @@ def test_no_disturbance_equals_zeros(env, step):
     )
 
 
-def test_disturbance_is_felt(env, step):
+def test_disturbance_is_felt(env, reset, step):
     if env.spec.disturbance.size == 0:
         return
-    state = env.reset(jax.random.key(0))
+    state = reset(jax.random.key(0))
     action, push = inputs(env, jax.random.key(1))
     with_push, without = step(state, action, push), step(state, action, jnp.zeros_like(push))
     pairs = zip(
@@ -269,12 +274,13 @@ def test_disturbance_is_felt(env, step):
     assert any(np.abs(np.asarray(a - b)).max() > 1e-7 for a, b in pairs)
 
 
-def test_vmap_equals_the_loop(case, env, step):
+@pytest.mark.slow
+def test_vmap_equals_the_loop(case, env, reset, step):
     keys = jax.random.split(jax.random.key(0), case.num_envs)
     action, push = inputs(env, jax.random.key(1), case.num_envs)
-    together = jax.jit(jax.vmap(env.step))(jax.vmap(env.reset)(keys), action, push)
+    together = jax.jit(jax.vmap(env.step))(jax.jit(jax.vmap(env.reset))(keys), action, push)
     for i in range(case.num_envs):
-        alone = step(jax.jit(env.reset)(keys[i]), action[i], push[i])
+        alone = step(reset(keys[i]), action[i], push[i])
         chex.assert_trees_all_close(
             plain(jax.tree.map(lambda x, i=i: x[i], together)),
             plain(alone),
@@ -287,7 +293,7 @@ def test_batched_rollout_is_finite_and_its_cost_is_bounded(case, env):
     """0 <= max - task reward, and <= max too where the reward is scaled by its maximum."""
     batch = BatchEnv(env, case.num_envs)
     action, push = inputs(env, jax.random.key(1), case.num_steps, case.num_envs)
-    state = batch.reset(jax.random.key(0), stagger=True)
+    state = jax.jit(lambda key: batch.reset(key, stagger=True))(jax.random.key(0))
     final, steps = jax.jit(
         lambda s: jax.lax.scan(lambda s, x: batch.step(s, *x), s, (action, push))
     )(state)
@@ -327,7 +333,7 @@ def reflect(part, x):
     return jnp.asarray(sign, jnp.float32) * x[jnp.asarray(permutation, jnp.int32)]
 
 
-def test_mirrored_step_is_the_mirror_image_of_the_step(case, env, step):
+def test_mirrored_step_is_the_mirror_image_of_the_step(case, env, reset, step):
     mirror = env.spec.mirror
     if mirror is None or not case.exact_mirror:
         return
@@ -340,7 +346,7 @@ def test_mirrored_step_is_the_mirror_image_of_the_step(case, env, step):
         }
         return state.replace(physics=case.mirror_physics(state.physics), observation=observation)
 
-    state = env.reset(jax.random.key(2))
+    state = reset(jax.random.key(2))
     action, push = inputs(env, jax.random.key(3))
     stepped = step(state, action, push)
     mirrored = step(image(state), reflect(mirror.action, action), reflect(mirror.disturbance, push))

@@ -48,6 +48,7 @@ def prdp(reward, old):
 
 
 @pytest.mark.parametrize("microbatch", [1, 8, 24])
+@pytest.mark.smoke
 def test_two_passes_give_the_naive_gradient(problem, microbatch):
     log_prob, params, rows = problem
     data = rows(GROUP * STEPS)
@@ -57,7 +58,8 @@ def test_two_passes_give_the_naive_gradient(problem, microbatch):
     naive = jax.jit(lambda p: table_gradient(loss, log_prob, p, data))(params)
     found = jax.jit(lambda p: table_gradient(loss, log_prob, p, data, microbatch))(params)
     np.testing.assert_allclose(found.loss, naive.loss, rtol=1e-4)
-    np.testing.assert_allclose(found.auxiliary, naive.auxiliary, atol=1e-4)
+    # Sums of about 300 in another order: float32 has 1.2e-7 for each of 24 terms.
+    np.testing.assert_allclose(found.auxiliary, naive.auxiliary, rtol=2e-6, atol=1e-4)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(naive.gradient))
     for one, other in zip(*map(jax.tree.leaves, (found.gradient, naive.gradient)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * scale)

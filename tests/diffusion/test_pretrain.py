@@ -88,6 +88,7 @@ def test_wrong_settings_are_named(changes, message):
         PretrainConfig(**changes)
 
 
+@pytest.mark.slow
 def test_the_u_net_sees_time_condition_and_place(key):
     network = UNetDenoiser(shape=(8, 8, 1), widths=(4, 8), time_size=8)
     x = jax.random.normal(key, (3, 64), jnp.float32)

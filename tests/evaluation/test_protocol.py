@@ -42,6 +42,7 @@ def test_the_grid_includes_both_ends_and_the_headline(hazard_env, idle_policy):
     assert results["cells"]["sudden-2"]["force"][0] == pytest.approx(20 * 2 / 40, rel=1e-5)
 
 
+@pytest.mark.smoke
 def test_cells_by_hand(hazard_env, idle_policy):
     # Force F costs 0.05 F (task reward 2 - 0.1 F of 2) at intensity F / 10: gain 0.5 anywhere.
     results = protocol.run_protocol(hazard_env(), idle_policy, config=_GRID)

@@ -10,7 +10,8 @@ from PIL import Image
 
 from hinf_rl.envs.classic import CartPole, Pendulum
 from hinf_rl.errors import UserError
-from hinf_rl.evaluation import disturbances, render, scene, video
+from hinf_rl.evaluation import beside, disturbances, render, scene, video
+from hinf_rl.evaluation.episode import Recording, record_episode
 
 _ROBOT = """
 <mujoco>
@@ -76,7 +77,7 @@ _POLICY = jax.tree_util.Partial(_still)
 def _record(env, magnitude=None, num_steps=10):
     limit = env.spec.disturbance.limit if magnitude is None else magnitude
     push = disturbances.continuous(env.spec, limit)
-    return render.record_episode(env, _POLICY, push, jax.random.key(0), num_steps=num_steps)
+    return record_episode(env, _POLICY, push, jax.random.key(0), num_steps=num_steps)
 
 
 def _check_not_blank(frames):
@@ -141,7 +142,7 @@ def test_a_robot_is_seen_from_its_own_side(robot):
 
 
 def test_a_force_in_the_heading_frame_is_turned_into_the_world(robot):
-    recording = render.Recording(
+    recording = Recording(
         physics=Pose(np.array([[0, 0, 0.4, np.sqrt(0.5), 0, 0, np.sqrt(0.5), 0.0]] * 2)),
         parameters={},
         force=np.array([[5.0, 0, 0], [0, 0, 10.0]]),
@@ -189,3 +190,29 @@ def test_key_frames_show_the_hardest_pushes():
     assert render.key_frames(size[:, None]) == [0, 4, 9, 15, 19]
     assert render.key_frames(np.zeros((2, 1))) == [0, 1]
     assert render.key_frames(np.zeros((20, 1))) == [0, 4, 10, 16, 19]
+
+
+def test_two_policies_are_filmed_under_the_same_push(tmp_path):
+    env = CartPole()
+    sides = [beside.Side(label, env, _POLICY) for label in ("ours", "theirs")]
+    push = disturbances.sudden(env.spec, 0.6)
+    lines = []
+    films = beside.render_beside(
+        sides, push, jax.random.key(0), tmp_path, num_steps=12, progress=lines.append
+    )
+    assert films.gif.name == "beside.gif" and len(lines) == 2
+    strip = np.asarray(Image.open(films.strip))
+    # Three key frames, each of two films beside each other. The policies are the same and so are
+    # start and push: the halves differ in the title alone.
+    width = strip.shape[1] // 3
+    frame = strip[2:-2, 2 : width - 2]
+    half = frame.shape[1] // 2
+    np.testing.assert_array_equal(frame[40:, :half], frame[40:, half:])
+    assert (frame[:28, :half] != frame[:28, half:]).any()
+
+
+def test_films_of_different_tasks_are_not_put_beside_each_other(tmp_path, hazard_env):
+    sides = [beside.Side("a", CartPole(), _POLICY), beside.Side("b", hazard_env(), _POLICY)]
+    push = disturbances.Quiet(size=1)
+    with pytest.raises(UserError, match="runs of one task"):
+        beside.render_beside(sides, push, jax.random.key(0), tmp_path)

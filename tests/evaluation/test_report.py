@@ -11,6 +11,7 @@ from hinf_rl.agents.hinf import attack
 from hinf_rl.envs.classic import CartPole, CartPoleConfig
 from hinf_rl.errors import UserError
 from hinf_rl.evaluation import markdown, protocol, report
+from hinf_rl.training import run_directory
 
 _GRID = protocol.ProtocolConfig.quick(num_envs=4)
 
@@ -82,6 +83,7 @@ def _evaluate(run_dir, lines=None, **options):
     return report.evaluate_run(run_dir, tell=tell, **options)
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_its_report(run_dir, trained):
     lines = []
     results = _evaluate(run_dir, lines, pictures=True)
@@ -151,6 +153,20 @@ def test_rendering_writes_the_films(run_dir):
     films = report.render_run(run_dir, seconds=0.4, tell=lambda text: None)
     assert set(films) == {"sudden", "disturber"}
     assert all(film.gif.exists() and film.strip.exists() for film in films.values())
+
+
+def test_a_film_beside_another_run(run_dir, monkeypatch):
+    config = types.SimpleNamespace(task="cartpole")
+    monkeypatch.setattr(run_directory, "read_config", lambda path: config)
+    films = report.render_run(run_dir, seconds=0.2, beside=run_dir, tell=lambda text: None)
+    assert set(films) == {"sudden", "disturber", "beside"}
+    assert films["beside"].gif.exists()
+    config.task = "pendulum"
+    with pytest.raises(UserError, match="is of task 'pendulum', not 'cartpole'"):
+        report.render_run(run_dir, beside=run_dir)
+    # A film of an earlier call must not pass for one of this call.
+    report.render_run(run_dir, seconds=0.2, tell=lambda text: None)
+    assert not films["beside"].gif.exists()
 
 
 def test_a_row_by_hand(tmp_path):

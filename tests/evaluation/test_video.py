@@ -14,6 +14,7 @@ def _frames(count=12, height=120, width=160):
     return frames
 
 
+@pytest.mark.smoke
 def test_a_gif_keeps_frames_speed_and_colours(tmp_path):
     path = video.write_gif(_frames(), tmp_path / "new" / "film.gif", fps=12.5)
     with Image.open(path) as film:
@@ -74,3 +75,23 @@ def test_a_label_is_legible_and_leaves_the_rest_alone():
 def test_no_frames_are_refused(tmp_path):
     with pytest.raises(UserError, match="F > 0"):
         video.write_gif(np.zeros((0, 4, 4, 3), np.uint8), tmp_path / "film.gif", fps=10.0)
+
+
+def test_films_side_by_side_wait_for_the_longer_one():
+    short, long = _frames()[:3], _frames()
+    joined = video.side_by_side([short, long])
+    height, width = short.shape[1:3]
+    assert joined.shape == (12, height, 2 * width, 3)
+    np.testing.assert_array_equal(joined[11, :, :width], short[2])
+    np.testing.assert_array_equal(joined[11, :, width:], long[11])
+    # Pictures much wider than high go below each other.
+    assert video.side_by_side([_frames(width=400)] * 2).shape[1] == 2 * height
+
+
+def test_a_title_is_a_bar_above_the_picture():
+    frames = _frames()
+    made = video.titled(frames, "ours")
+    added = made.shape[1] - frames.shape[1]
+    assert added > 10
+    np.testing.assert_array_equal(made[:, added:], frames)
+    assert made[:, :added].min() < 64 and made[:, :added].max() > 192

@@ -186,6 +186,7 @@ def runner_of(kind, sample, recording, tmp_path):
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=repr)
 @pytest.mark.parametrize("kind", ["onnx", "numpy"])
+@pytest.mark.smoke
 def test_an_exported_policy_computes_the_reference(kind, sample, tmp_path):
     recording = sample.recording()
     runner = runner_of(kind, sample, recording, tmp_path)

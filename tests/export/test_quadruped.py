@@ -210,6 +210,7 @@ def protocol(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_a_policy_agrees_with_its_run(run, exported, protocol, capsys):
     path = exported[0].path
     words = ["verify", str(path), "--task", "aliengo", "--run", str(run), "--episodes", "6"]

@@ -149,6 +149,7 @@ def test_samples_follow_the_exact_distribution():
         assert p_value(counts, other) < 1e-4, changed
 
 
+@pytest.mark.smoke
 def test_responses_end_at_the_stop_token():
     found = many()
     is_stop = (found.tokens == STOP) & found.mask
@@ -204,6 +205,7 @@ def test_a_row_depends_on_its_prompt_and_key_only():
 
 # The second prompt is one token: there is nothing to fill the cache with beforehand.
 @pytest.mark.parametrize("prompt", [PROMPT[1:], np.array([2], np.int32)])
+@pytest.mark.smoke
 def test_greedy_takes_the_likeliest_token_of_single_passes(prompt):
     settings = SamplingConfig(max_new_tokens=LENGTH, stop_ids=(STOP,), temperature=0.0)
     prompts, valid = jnp.asarray(prompt[None]), jnp.ones((1, len(prompt)), bool)

@@ -16,6 +16,7 @@ def test_initial_weights_are_orthogonal_on_the_short_side(shape):
     np.testing.assert_allclose(gram, 1.5**2 * np.eye(min(shape)), atol=2e-5)
 
 
+@pytest.mark.smoke
 def test_elu_and_its_slope_are_those_of_the_exact_function():
     x = np.concatenate([-np.logspace(-8, 3, 200), [0.0], np.logspace(-8, 3, 200)])
     value, slope = jax.vmap(jax.value_and_grad(elu))(jnp.asarray(x, jnp.float32))

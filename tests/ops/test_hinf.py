@@ -32,6 +32,7 @@ def full(value):
     return jnp.full(4, value, jnp.float32)
 
 
+@pytest.mark.smoke
 def test_cost_by_hand():
     # r_max 0.03: the best step costs 0, none at all costs 0.03, a third of it 0.01 / 0.03.
     reward = jnp.float32([0.03, 0.0, 0.02])
@@ -41,6 +42,7 @@ def test_cost_by_hand():
 
 
 @pytest.mark.parametrize(("power", "expected"), [(1.0, 0.05), (2.0, 0.0025), (0.5, 0.05**0.5)])
+@pytest.mark.smoke
 def test_intensity_by_hand(power, expected):
     # |(3, 4, 0)| = 5 N of 100 N is 0.05.
     force_n = jnp.float32([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
@@ -175,6 +177,7 @@ def test_a_surrogate_at_ratio_one_says_nothing_while_the_slack_does():
     assert hinf_constraint(full(3.4), full(1.0), 0.4, 2.0, EVERYONE) < -0.9
 
 
+@pytest.mark.smoke
 def test_actor_advantage_by_hand():
     # (1 + 3 * 2) / 4 = 1.75 and (-2 + 3 * 6) / 4 = 4; the third sample is masked.
     actual = actor_advantage(
@@ -202,6 +205,7 @@ def test_the_multiplier_reaches_the_actor():
     np.testing.assert_allclose(likeness[-1], 1.0, atol=1e-3)
 
 
+@pytest.mark.smoke
 def test_disturber_advantage_by_hand():
     # -(-0.03) / 0.03 - 2 * 0.25 = 0.5 and -0.06 / 0.03 - 2 * (-0.25) = -1.5.
     actual = disturber_advantage(

@@ -152,6 +152,7 @@ def test_value_by_hand():
 
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 10_000), shape=st.sampled_from([(1, 1, 1), (2, 1, 2), (4, 2, 2)]))
+@pytest.mark.slow
 def test_critic_and_gain_steps_are_exact_policy_evaluation(seed, shape):
     system = random_system(seed, *shape)
     K, _, L, eta = discounted_game(system, 2.0, 0.99)

@@ -88,6 +88,7 @@ def value_iterates(A, B, D, Q, R, g, n_steps):
 
 
 @pytest.mark.parametrize("g", [1.5, 2.0, 3.0, math.inf])
+@pytest.mark.smoke
 def test_scalar_game_has_its_closed_form(g):
     # A=B=D=Q=R=1: P = 1 + P/(1 + aP) with a = 1 - 1/g^2, so aP^2 - aP - 1 = 0 and
     # P = 1/2 + sqrt(1/4 + 1/a); K = P/(1 + aP), L = K/g^2.
@@ -126,6 +127,7 @@ def test_stateless_system_needs_no_control():
 
 
 @pytest.mark.parametrize("name", TABLE)
+@pytest.mark.smoke
 def test_reference_table(name):
     system, (level, lqr, lqr_norm, K, L, norm) = SYSTEMS[name], TABLE[name]
     ours = optimal_attenuation(*system.matrices)
@@ -270,6 +272,7 @@ def test_policy_gradients_match_finite_differences(shape, factor):
             np.testing.assert_allclose(slope, grad[index], atol=tolerance, rtol=0.0)
 
 
+@pytest.mark.smoke
 def test_policy_gradients_vanish_at_the_saddle_point():
     for system in SYSTEMS.values():
         g = 1.3 * optimal_attenuation(*system.matrices)

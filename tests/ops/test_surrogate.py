@@ -134,7 +134,8 @@ def test_an_empty_mask_gives_zero_and_finite_gradients():
         np.testing.assert_array_equal(gradient, 0.0)
 
 
-@given(value=st.floats(-1e3, 1e3, width=32), size=st.integers(1, 999))
+# Every size compiles anew: a few that no power of two divides, and their neighbours.
+@given(value=st.floats(-1e3, 1e3, width=32), size=st.sampled_from([1, 2, 3, 7, 64, 333, 998, 999]))
 def test_equal_advantages_normalise_to_zero(value, size):
     # The mean of equal float32 numbers is off by a bit; that bit must not be blown up.
     normal = normalize_advantage(jnp.full(size, value, jnp.float32), jnp.ones(size, bool))

@@ -174,7 +174,10 @@ def test_native_physics_loses_one_robot_and_no_other(robots, velocity, force):
 
 @pytest.mark.slow
 def test_training_survives_a_disturber_of_1e30_newtons():
+    # The players' networks are small: what is tried is what reaches them.
+    networks = ("actor", "critic", "disturbance.player")
     settings = SMALL | {"agent.num_envs": 16, "agent.disturbance.limit": 1e30}
+    settings |= {f"agent.{name}.hidden": "(16,)" for name in networks}
     config = configure("aliengo", "hinf", settings)
     algorithm = make(config.agent, get_task("aliengo").make_env(config.env))
     init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)

@@ -70,6 +70,7 @@ def save(directory, step, carry, **options):
     return ckpt.save_checkpoint(directory, step, carry, identity=IDENTITY, **options)
 
 
+@pytest.mark.smoke
 def test_restore_is_bitwise_and_keeps_types(tmp_path, carry, template):
     save(tmp_path, 7, carry)
     step, again = ckpt.restore_checkpoint(tmp_path, template, identity=IDENTITY)
@@ -90,6 +91,7 @@ def test_seed_axis_round_trips_and_selects(tmp_path):
         ckpt.select_seed(again, 3)
 
 
+@pytest.mark.smoke
 def test_keeps_the_newest(tmp_path, carry):
     for step in (1, 2, 30, 4):
         save(tmp_path, step, carry, keep=2)

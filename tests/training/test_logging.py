@@ -24,6 +24,7 @@ def test_a_record_lists_one_value_per_seed_and_null_for_nan():
     assert json.loads(json.dumps(made, allow_nan=False)) == made
 
 
+@pytest.mark.smoke
 def test_tensorboard_events_hold_every_seed(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl", tensorboard=tmp_path / "events")
     log.write(record(1, **{"train/loss": np.array([1.0, 2.0])}))
@@ -67,6 +68,7 @@ def test_durations_read_well(seconds, text):
     assert format_duration(seconds) == text
 
 
+@pytest.mark.smoke
 def test_progress_shows_means_over_seeds_and_names_each_thing_once():
     shown = describe(
         {"env_steps": 2_500_000, "steps_per_s": 31_400.0, "a/return": [1.0, 3.0], "b/return": [9.0]}

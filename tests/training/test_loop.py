@@ -37,6 +37,7 @@ def timeless(records):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.smoke
 def test_n_plus_m_equals_n_save_load_m_bit_for_bit(tmp_path, dummy, bits, seeds):
     keys, runs = seed_keys(5, seeds), []
     for name in ("whole", "halves"):
@@ -59,6 +60,7 @@ def test_the_stride_does_not_change_the_numbers(dummy, bits):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.smoke
 def test_a_step_is_traced_once_whatever_the_strides(dummy):
     traces = []
     algorithm = dummy(on_trace=lambda: traces.append(1))

@@ -112,6 +112,7 @@ def outcomes(tmp_path_factory, request):
     return folder, found
 
 
+@pytest.mark.slow
 def test_both_see_all_devices_and_hold_the_same(outcomes):
     first, second = outcomes[1]
     assert first == second

@@ -139,6 +139,7 @@ FOUR = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_four_devices_learn_what_one_does(one_device, request, tmp_path):
     flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag)
     done = subprocess.run(
@@ -153,6 +154,7 @@ def test_four_devices_learn_what_one_does(one_device, request, tmp_path):
     assert_close(found, learned(one_device.carry))
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(one_device, tmp_path):
     with socket.socket() as listener:
         listener.bind(("localhost", 0))

@@ -13,6 +13,7 @@ ALGORITHMS = {
     "sft": "cross-entropy on the human programs alone",
     "reinforce": "policy gradient on the model's own new samples, mean of the others as baseline",
 }
+"""Name to one line of what it learns from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

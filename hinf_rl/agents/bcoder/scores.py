@@ -19,6 +19,7 @@ RANKERS = {
     "reward": "recovered reward, approximate (eq. 19)",
     "reward_exact": "recovered reward, exact (eq. 18)",
 }
+"""Name to what candidate programs are sorted by."""
 
 
 def make_scores(

@@ -16,6 +16,7 @@ from hinf_rl.errors import UserError
 from hinf_rl.types import Array, Metrics
 
 Objective = Literal["task", "fall"]
+"""What an attacker seeks: a low task reward, or the fall."""
 
 # How an attacker explores: forces of about the bound's size, each held for a while. On the
 # cart-pole at 0.9 N, attackers of 80 iterations so topple every policy; those that redraw a third

@@ -397,6 +397,7 @@ HYPERPARAMETER_PATHS = {
     "critic.learning_rate": "critic_learning_rate",
     "disturbance.player.learning_rate": "disturber_learning_rate",
 }
+"""Dotted key below `agent` to its field of `Hyperparameters`: what may differ by seed."""
 
 
 def hyperparameters(config: HinfConfig, *, default_limit: float) -> Hyperparameters:

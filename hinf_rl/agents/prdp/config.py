@@ -9,7 +9,9 @@ from hinf_rl.errors import UserError, unknown_name
 from hinf_rl.types import Array
 
 OBJECTIVES = ("prdp", "sdpo", "ddpo", "reinforce")
+"""What is minimised."""
 ADVANTAGES = ("group", "group_mean", "batch", "context")
+"""What a policy gradient's reward is compared with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""envs/legged."""
+"""Quadrupeds as data, and their tasks: velocity commands, terrain, hind legs."""

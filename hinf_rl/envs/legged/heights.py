@@ -21,9 +21,11 @@ TILE_KINDS = {
     "discrete": "level ground with rectangular blocks and holes",
     "slippery": "level ground with patches of low friction",
 }
+"""Kind of tile to what it looks like."""
 PLATFORM_M = 3.0
 """Side of the middle of a pyramid or pit."""
 STEP_WIDTH_M = 0.30
+"""Depth of a stair's tread."""
 PATCH_M = 0.5
 """Side of a slippery patch."""
 _ROUGHNESS_LATTICE_M = 0.2

@@ -16,6 +16,7 @@ from hinf_rl.envs.physics.settings import MjxSettings
 from hinf_rl.errors import UserError
 
 STARTS = ("upright", "four_legs")
+"""How an episode may begin."""
 
 # Front legs folded before the chest, hind legs bent below the hips: both robots reach it.
 _UPRIGHT_POSE = (0.0, 0.8, -1.6) * 2 + (0.0, 2.1, -1.3) * 2

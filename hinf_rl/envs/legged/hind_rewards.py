@@ -8,6 +8,7 @@ from hinf_rl.envs.legged.hind_config import HindRewardConfig
 from hinf_rl.types import Array
 
 TASK_TERMS = ("tracking_linear", "tracking_yaw")
+"""Names of the terms that the robustness cost is measured on."""
 AUXILIARY_TERMS = (
     "alive",
     "upright",
@@ -22,6 +23,7 @@ AUXILIARY_TERMS = (
     "action_rate",
     "smoothness",
 )
+"""Names of the terms outside the robustness cost."""
 
 
 class HindMotion(NamedTuple):

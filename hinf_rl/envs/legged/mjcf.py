@@ -10,6 +10,7 @@ from hinf_rl.envs.legged.robots import JOINTS, LEG_SIGNS, LEGS, Inertial, Quadru
 from hinf_rl.errors import UserError
 
 Collisions = Literal["feet", "full"]
+"""What touches the ground: feet and trunk, or every link."""
 
 # Contact bit: the floor meets the robot, robot parts never meet each other.
 _ROBOT_BIT = 2

@@ -9,6 +9,7 @@ from hinf_rl.envs.legged.config import RewardConfig
 from hinf_rl.types import Array
 
 TASK_TERMS = ("tracking_linear", "tracking_yaw")
+"""Names of the terms that the robustness cost is measured on."""
 AUXILIARY_TERMS = (
     "alive",
     "vertical_velocity",
@@ -24,6 +25,7 @@ AUXILIARY_TERMS = (
     "feet_air_time",
     "pose",
 )
+"""Names of the terms outside the robustness cost."""
 
 
 class Motion(NamedTuple):

@@ -10,9 +10,12 @@ import dataclasses
 from hinf_rl.errors import UserError, unknown_name
 
 LEGS = ("FL", "FR", "RL", "RR")
+"""Front left, front right, rear left, rear right."""
 JOINTS = ("hip", "thigh", "calf")
+"""Joints of a leg, from the trunk outwards."""
 # Signs of the hip position: sx is +1 in front, sy is +1 on the left.
 LEG_SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+"""(sx, sy) of each leg's hip."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,6 +173,7 @@ ALIENGO = QuadrupedSpec(
     push_limit=100.0,
     standing_height=0.392,
 )
+"""Unitree Aliengo."""
 
 A1 = QuadrupedSpec(
     name="a1",
@@ -218,8 +222,10 @@ A1 = QuadrupedSpec(
     push_limit=50.0,
     standing_height=0.302,
 )
+"""Unitree A1."""
 
 ROBOTS = {"a1": A1, "aliengo": ALIENGO}
+"""The robots by name."""
 
 
 def get_robot(name: str) -> QuadrupedSpec:

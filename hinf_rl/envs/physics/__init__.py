@@ -1,1 +1,1 @@
-"""envs/physics."""
+"""What simulates robots: native MuJoCo and MJX behind one step function."""

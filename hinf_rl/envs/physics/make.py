@@ -11,6 +11,7 @@ PHYSICS = {
     "mjx": "MuJoCo's JAX port: GPU, TPU or CPU, float32",
     "native": "MuJoCo itself on the CPU's threads",
 }
+"""Name to what simulates."""
 
 
 def make_physics(

@@ -6,7 +6,9 @@ from typing import Any, Literal
 from hinf_rl.errors import UserError
 
 IMPLEMENTATIONS = ("jax", "warp")
+"""Implementations of MJX."""
 INTEGRATORS = ("Euler", "implicitfast")
+"""Integrators that MJX has."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

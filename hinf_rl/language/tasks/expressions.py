@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 Expression = tuple  # (str, *Expression): the type checker knows no recursive tuples
+"""An operator or a leaf, followed by its operands."""
 
 
 class Grammar(NamedTuple):

@@ -75,11 +75,11 @@ def judge(tests, problem, tokens):
     return jnp.where(tokens[:, 0] == 4 + problem % 2, 1.0, -0.3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def source():
     return ToySource()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config():
     return BCoderConfig(iterations=8, value_fraction=0.5, batch_size=8, learning_rate=1e-2)

@@ -39,11 +39,11 @@ def is_same(one, two):
     )
 
 
-@pytest.fixture
-def started(source, config, key):
+@pytest.fixture(scope="module")
+def started(source, config):
     """The algorithm, its first carry, and the carry after stage one."""
     algorithm = make(config, source)
-    first = jax.jit(algorithm.init)(key)
+    first = jax.jit(algorithm.init)(jax.random.key(0))
     after, metrics = run(algorithm, first, config.value_iterations)
     return algorithm, first, after, metrics
 
@@ -220,6 +220,7 @@ def test_a_nonfinite_gradient_changes_nothing_and_is_counted(source, config, key
     assert is_same(after.policy_optimizer, carry.policy_optimizer)
 
 
+@pytest.mark.slow
 def test_training_loop_saves_resumes_and_trains_seeds_side_by_side(source, config, tmp_path):
     traced = chex.assert_max_traces(make(config, source).step, n=2)
     algorithm = make(config, source)._replace(step=traced)

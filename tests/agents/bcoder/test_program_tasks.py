@@ -81,6 +81,7 @@ def test_fewer_problems_with_human_programs():
     np.testing.assert_array_equal(few.tokens, all_of_them.tokens[:4])
 
 
+@pytest.mark.slow
 def test_a_tiny_run_is_trained_evaluated_and_can_be_read(key):
     algorithm = PROGRAM_SYNTHESIS.make_algorithm(PROGRAM_TASKS[0], TINY, AGENT)
     carry = train(algorithm, iterations=4, keys=key).carry

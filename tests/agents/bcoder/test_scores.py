@@ -3,23 +3,31 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from hinf_rl.agents.bcoder import RANKERS, apply_algorithm, make, make_scores
 from hinf_rl.agents.bcoder.data import forced_output
 from hinf_rl.agents.bcoder.networks import Networks
 
 
-def trained(source, config, key):
+@pytest.fixture(scope="module")
+def trained(source, config):
+    """The carry before and after eight steps."""
     algorithm = make(config, source)
-    carry = jax.jit(algorithm.init)(key)
+    carry = jax.jit(algorithm.init)(jax.random.key(0))
     steps = jax.jit(lambda c: jax.lax.scan(lambda c, _: algorithm.step(c), c, length=8)[0])
     return carry, steps(carry)
 
 
-def test_scores_equal_their_definitions(source, config, key):
-    _, carry = trained(source, config, key)
+@pytest.fixture(scope="module")
+def scores_of(source, config):
+    return jax.jit(make_scores(config, source.transformer))
+
+
+def test_scores_equal_their_definitions(source, config, trained, scores_of):
+    _, carry = trained
     programs = carry.generated.programs
-    scores = jax.jit(make_scores(config, source.transformer))(carry, carry.prompts, programs)
+    scores = scores_of(carry, carry.prompts, programs)
     assert set(scores) == set(RANKERS)
     logits = forced_output(
         source.transformer, carry.policy.transformer, carry.prompts, programs
@@ -43,12 +51,10 @@ def test_scores_equal_their_definitions(source, config, key):
     np.testing.assert_allclose(scores["reward"], telescoped, atol=1e-4)
 
 
-def test_rankers_before_training(source, config, key):
+def test_rankers_before_training(trained, scores_of):
     # theta = ckpt: both likelihoods are one, and a^ is the policy's own choice.
-    carry, _ = trained(source, config, key)
-    scores = jax.jit(make_scores(config, source.transformer))(
-        carry, carry.prompts, carry.generated.programs
-    )
+    carry, _ = trained
+    scores = scores_of(carry, carry.prompts, carry.generated.programs)
     np.testing.assert_array_equal(scores["log_prob"], scores["log_prob_reference"])
     np.testing.assert_allclose(scores["reward"], scores["reward_exact"], atol=1e-5)
 

@@ -34,12 +34,14 @@ def three_steps(kit):
     return algorithm, start, carry, avals, metrics, step
 
 
+@pytest.mark.smoke
 def test_the_carry_keeps_its_types_and_may_be_donated(three_steps):
     *_, avals, _, _ = three_steps
     assert all(later == avals[0] for later in avals[1:])
     assert not any(is_weak for *_, is_weak in avals[0])
 
 
+@pytest.mark.smoke
 def test_metrics_are_finite_float32_scalars_with_constant_names(three_steps):
     *_, metrics, _ = three_steps
     assert all(set(found) == set(metrics[0]) for found in metrics)
@@ -67,6 +69,7 @@ def test_the_update_sees_what_the_players_acted_on(three_steps):
         assert abs(float(found["disturber/kl"])) < 1e-6
 
 
+@pytest.mark.smoke
 def test_at_ratio_one_the_clip_has_no_effect(three_steps, kit):
     _, start, *_, step = three_steps
     carry = kit.shaken(start, jax.random.key(1))
@@ -119,6 +122,7 @@ def runs(kit):
     return separate, jax.jit(jax.vmap(run))(keys, numbers)
 
 
+@pytest.mark.slow
 def test_batched_seeds_and_hyperparameters_equal_separate_runs(runs):
     separate, batched = runs
     for i, expected in enumerate(separate):

@@ -234,6 +234,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_the_fault_is_absent(fault, kit):
     FAULTS[fault][0](kit)
 

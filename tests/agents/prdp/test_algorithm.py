@@ -119,6 +119,7 @@ def test_seeds_and_hyperparameters_batch(steps, kit):
             np.testing.assert_allclose(batched[name][i], value, rtol=2e-3, atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(kit, tmp_path):
     algorithm = make(kit.config(advantage="batch", objective="ddpo"), kit.problem)
     arguments = {"keys": jax.random.key(3), "checkpoint_every": 2, "log_every": 2}

@@ -56,6 +56,7 @@ def assert_alike(found, expected, scale):
     np.testing.assert_array_equal(found.metrics["nonfinite"], expected.metrics["nonfinite"])
 
 
+@pytest.mark.slow
 def test_the_task_looks_and_pays_the_same_on_both_physics():
     native = mjx = on_the_ground()
     for index in range(4):

@@ -107,6 +107,7 @@ def simulated(config, state, row):
     return model, data
 
 
+@pytest.mark.smoke
 def test_spec_of_the_default_task():
     spec = env_of(RANDOMISED).spec
     assert (spec.policy_size, spec.privileged_size, spec.action_size) == (45, 56, 12)
@@ -126,6 +127,7 @@ def test_reset_needs_no_simulator(monkeypatch):
     assert "callback" not in str(jax.make_jaxpr(env.reset)(jax.random.key(0)))
 
 
+@pytest.mark.smoke
 def test_observation_is_what_the_table_says():
     _, action, state = moving_pair()
     for row in range(8):
@@ -205,6 +207,7 @@ def test_velocity_error_of_a_standing_robot_is_the_mean_command():
     np.testing.assert_allclose(found, expected, atol=4 * 0.29 / np.sqrt(4 * COUNT))
 
 
+@pytest.mark.smoke
 def test_standing_robot_stays_up_with_all_feet_on_the_ground():
     last = standing_rollout()[-1]
     assert not last.terminated.any()

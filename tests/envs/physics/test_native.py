@@ -107,6 +107,7 @@ def physics():
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held control", "control per substep"])
+@pytest.mark.smoke
 def test_equals_a_loop_of_mj_step_bit_for_bit(physics, held):
     state, ctrl, force, parameters = walker_inputs(physics, 3)
     ctrl = ctrl[:, 0] if held else ctrl
@@ -184,6 +185,7 @@ def test_nominal_parameters_are_those_of_the_model(physics):
         np.testing.assert_allclose(leaf[0], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.smoke
 def test_nested_vmap_equals_one_flat_batch(physics):
     flat = walker_inputs(physics, 6)
     nested = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), flat)
@@ -243,6 +245,7 @@ def run_free(force, num_substeps=5):
     return physics.step(state, empty, jnp.asarray(force, jnp.float32), empty, num_substeps)
 
 
+@pytest.mark.smoke
 def test_force_is_held_over_all_substeps_in_the_world_frame_at_the_centre_of_mass():
     # 5 substeps of 4 ms: dv = (F / m + g) t = ((6, -4, 2) / 2 + (0, 0, -9.81)) 0.02, whatever the
     # attitude; the centre of mass moves straight, so the body does not turn.

@@ -24,6 +24,7 @@ NAMESPACES = {
     "process_namespace": _NEW_PROCESSES,
     "ipc_namespace": _NEW_IPC | _NEW_NAME,
 }
+"""Capability to the flags of Linux that give a program namespaces of its own."""
 
 # mount(2)
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
@@ -58,6 +59,7 @@ def readable_paths() -> list[str]:
 
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+"""Device files that a confined program may open."""
 
 
 def set_death_signal() -> None:

@@ -1,126 +1,17 @@
 """Wrong commands are told in a line, exit with 2 and write nothing; right ones do their work."""
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
-import types
-from typing import NamedTuple
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
 
 from hinf_rl import cli
-from hinf_rl import config as configs
-from hinf_rl.agents.api import Algorithm
-from hinf_rl.commands import sweep as sweeps
-from hinf_rl.errors import UserError, unknown_name
-from hinf_rl.training import loop, run_directory
-from hinf_rl.workload import Workload
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EnvConfig:
-    mass_kg: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AgentConfig:
-    gamma: float = 0.99
-    width: int = 3
-
-    def __post_init__(self):
-        if not 0 < self.gamma <= 1:
-            raise UserError(f"gamma must lie in (0, 1], got {self.gamma}")
-
-
-class Numbers(NamedTuple):
-    gamma: jax.Array
-
-
-def make(config, env):
-    """x <- gamma x from x = mass, so after n iterations x = mass gamma^n."""
-
-    def init(key, hyperparameters=None):
-        gamma = config.gamma if hyperparameters is None else hyperparameters.gamma
-        return {"key": key, "gamma": gamma, "x": jnp.full((config.width,), env.mass_kg)}
-
-    def step(carry):
-        x = carry["gamma"] * carry["x"]
-        return {**carry, "x": x}, {"episode/return": x[0]}
-
-    return Algorithm(init, step, lambda carry: carry, lambda carry: carry, config, 10)
-
-
-@pytest.fixture(autouse=True)
-def registry(monkeypatch, tmp_path):
-    """Stands in for tasks, algorithm and evaluation; the commands run in an empty directory."""
-    algorithms = {"hinf": "constrained", "nominal": "plain"}
-
-    def make_env(config):
-        return types.SimpleNamespace(mass_kg=config.mass_kg)
-
-    def evaluate_run(path, **options):
-        (path / "called.json").write_text(json.dumps(options, default=str))
-        return path / "report" / "report.md"
-
-    workload = Workload(
-        name="toys",
-        algorithms=algorithms,
-        default_algorithm="hinf",
-        apply_algorithm=lambda config, name: config,
-        make_algorithm=lambda task, env, agent: make(agent, task.make_env(env)),
-        evaluate=evaluate_run,
-        batched=("agent.gamma",),
-        hyperparameters=lambda task, env, agent: Numbers(jnp.float32(agent.gamma)),
-        render=evaluate_run,
-    )
-    task = types.SimpleNamespace(
-        name="toy",
-        summary="a toy",
-        workload=workload,
-        env_config=EnvConfig(),
-        agent_config=AgentConfig(),
-        make_env=make_env,
-    )
-
-    def get_task(name):
-        if name != "toy":
-            raise unknown_name("task", name, ["toy"])
-        return task
-
-    def configure(name, algorithm, overrides):
-        found, algorithm = get_task(name), algorithm or "hinf"
-        if algorithm not in algorithms:
-            raise unknown_name("algorithm", algorithm, algorithms)
-        config = run_directory.RunConfig(
-            task=name,
-            algorithm=algorithm,
-            total_steps=30,
-            env=found.env_config,
-            agent=AgentConfig(),
-        )
-        return configs.with_overrides(config, overrides)
-
-    def module(name, **content):
-        made = types.ModuleType(name)
-        for key, value in content.items():
-            setattr(made, key, value)
-        monkeypatch.setitem(sys.modules, name, made)
-
-    module(
-        "hinf_rl.tasks",
-        TASKS={"toy": task},
-        ALGORITHMS=algorithms,
-        get_task=get_task,
-        configure=configure,
-    )
-    monkeypatch.chdir(tmp_path)
-    precision = jax.config.jax_default_matmul_precision
-    yield
-    jax.config.update("jax_default_matmul_precision", precision)
+from hinf_rl.commands import compare
+from hinf_rl.errors import UserError
+from hinf_rl.training import loop, run_directory, wandb_log
 
 
 def run(capsys, *words):
@@ -160,6 +51,13 @@ WRONG = [
     (["sweep", "toy", "--set", "agent.gama=0.9,0.8"], "did you mean 'agent.gamma'"),
     (["sweep", "toy", "--set", "agent.gamma=0.9,5"], "gamma must lie"),
     (["sweep", "toy", "--set", "agent.gamma=0.9", "--seeds", "0"], "seeds must be at least 1"),
+    (["sweep", "toy", "--set", "agent.gamma=1", "--processes", "0"], "processes must be at least"),
+    (["compare"], "RUN"),
+    (["compare", "nowhere"], "at least two runs"),
+    (["compare", "nowhere", "elsewhere"], "does not exist"),
+    (["render", ".", "--beside", "."], "config.toml is missing"),
+    (["train", "toy", "--wandb"], "--wandb"),
+    (["completion", "fish"], "bash"),
     (["list", "everything"], "everything"),
     (["doctor", "--fast"], "--fast"),
     (["--verbose"], "unknown command"),
@@ -196,13 +94,13 @@ def test_help_and_version_answer(capsys):
     for words in ([], ["--help"], ["-h"]):
         code, out, _ = run(capsys, *words)
         assert code == 0
-        for command in ("list", "train", "evaluate", "render", "sweep", "doctor"):
+        for command in ("list", "train", "evaluate", "compare", "render", "sweep", "doctor"):
             assert f"hinf-rl {command}" in out
     code, out, _ = run(capsys, "--version")
     assert (code, out.split()[0]) == (0, "hinf-rl")
 
 
-@pytest.mark.parametrize("command", ["list", "train", "evaluate", "render", "sweep", "doctor"])
+@pytest.mark.parametrize("command", list(cli._COMMANDS))
 def test_each_command_explains_itself(command, capsys):
     code, out, err = run(capsys, command, "--help")
     assert code == 0
@@ -237,12 +135,15 @@ def test_train_writes_a_run_that_loads_and_resumes(capsys, tmp_path):
 
 def test_evaluate_and_render_pass_their_options_on(capsys, tmp_path):
     assert run(capsys, "train", "toy", "--output", "out")[0] == 0
-    code, out, _ = run(capsys, "evaluate", "out", "--quick", "--baseline", "other")
+    code, out, err = run(capsys, "evaluate", "out", "--quick", "--baseline", "other")
     assert (code, out) == (0, "report: out/report/report.md\n")
+    assert "next: hinf-rl evaluate out" in err and "next: hinf-rl compare out" in err
     called = tmp_path / "out" / "called.json"
     assert json.loads(called.read_text()) == {"quick": True, "baseline": "other"}
     assert run(capsys, "render", "out")[:2] == (0, "pictures: out/report\n")
-    assert json.loads(called.read_text()) == {}
+    assert json.loads(called.read_text()) == {"beside": None}
+    code, _, err = run(capsys, "render", "out", "--beside", "out")
+    assert code == 0 and json.loads(called.read_text()) == {"beside": "out"}
 
 
 def test_a_signal_gives_its_exit_code_and_says_how_to_go_on(capsys, monkeypatch):
@@ -256,39 +157,6 @@ def test_a_signal_gives_its_exit_code_and_says_how_to_go_on(capsys, monkeypatch)
     assert "go on with: hinf-rl train toy --resume" in err
 
 
-def test_sweep_trains_every_point_with_its_own_number(capsys, tmp_path):
-    words = ("sweep", "toy", "--set", "agent.gamma=0.5,1", "env.mass_kg=8,16", "--seeds", "2")
-    code, _, err = run(capsys, *words, "--output", "out")
-    assert code == 0
-    assert "group 2 of 2" in err
-    table = json.loads((tmp_path / "out" / "table.json").read_text())
-    found = {
-        (row["settings"]["agent.gamma"], row["settings"]["env.mass_kg"]): row["metrics"]
-        for row in table["rows"]
-    }
-    # After three iterations x = mass gamma^3, by hand; two seeds each.
-    assert {point: metrics["episode/return"] for point, metrics in found.items()} == {
-        ("0.5", "8"): [1.0, 1.0],
-        ("1", "8"): [8.0, 8.0],
-        ("0.5", "16"): [2.0, 2.0],
-        ("1", "16"): [16.0, 16.0],
-    }
-    text = (tmp_path / "out" / "table.md").read_text()
-    assert "| 0.5 | 8 | 1 ± 0 |" in text
-    again, _, err = run(capsys, *words, "--output", "out")
-    assert again == 0 and "complete" in err
-    assert (tmp_path / "out" / "table.md").read_text() == text
-    code, _, err = run(capsys, *words, "--output", "out", "--steps", "90")
-    assert code == 2 and "another sweep" in err
-
-
-def test_lists_in_a_sweep_go_in_brackets():
-    assert sweeps.split_values("(64,64),(128,),x") == ["(64,64)", "(128,)", "x"]
-    assert sweeps.split_values(" 1 , 2 ") == ["1", "2"]
-    with pytest.raises(UserError, match="cannot split"):
-        sweeps.split_values("(1,2")
-
-
 @pytest.mark.slow
 def test_the_installed_command_answers_fast():
     done = subprocess.run(
@@ -300,3 +168,110 @@ def test_the_installed_command_answers_fast():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+def test_train_tells_wandb_each_line_of_the_log(capsys, monkeypatch):
+    told = []
+
+    class Log:
+        def __init__(self, project, run, config):
+            told.append((project, run.path.name, config.task))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            told.append("end")
+
+        def write(self, record):
+            told.append(record["iteration"])
+
+    monkeypatch.setattr(wandb_log, "WandbLog", Log)
+    monkeypatch.setattr(wandb_log, "check_installed", lambda: None)
+    assert run(capsys, "train", "toy", "--output", "out", "--wandb", "robust")[0] == 0
+    assert told == [("robust", "out", "toy"), 1, 2, 3, "end"]
+
+
+def test_a_missing_wandb_is_said_before_a_run_is_made(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(wandb_log.importlib.util, "find_spec", lambda name: None)
+    code, _, err = run(capsys, "train", "toy", "--wandb", "robust")
+    assert code == 2 and "hinf-rl[wandb]" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def evaluated(capsys):
+    """Two trained runs with results in the shape of the robustness protocol."""
+    for name, survived in (("a", (4, 3)), ("b", (2, 1))):
+        words = ("train", "toy", "--seeds", "2", "--output", f"runs/{name}")
+        assert run(capsys, *words)[0] == 0
+        cells = [
+            {
+                "nominal": _cell("nominal", 0.0, count),
+                "sudden-1": _cell("sudden", 5.0, count - 1),
+            }
+            for count in survived
+        ]
+        results = {
+            "task": "toy",
+            "algorithm": "hinf",
+            "protocol": {"num_steps": 5, "dt_s": 0.1, "unit": "N", "reference": 5.0},
+            "cells": cells[0],
+            "per_seed": [{"cells": one} for one in cells],
+        }
+        folder = Path("runs") / name / "report"
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(results))
+    return Path("runs")
+
+
+def _cell(kind, magnitude, survived):
+    share = survived / 4
+    return {
+        "kind": kind,
+        "magnitude": magnitude,
+        "num_episodes": 4,
+        "num_survived": survived,
+        "survival": [share, share, share],
+        "task_reward_fraction": [share, share, share],
+        "tracking": {},
+    }
+
+
+def test_compare_writes_the_report_beside_the_runs(capsys, evaluated):
+    code, out, _ = run(capsys, "compare", "runs/a", "runs/b")
+    assert code == 0
+    path = Path(out.split("report: ")[1].strip())
+    assert path == evaluated / "compare-a-b.md"
+    found = json.loads(path.with_suffix(".json").read_text())
+    # b's seeds survive less than both of a's under both conditions.
+    assert found["improvement"]["survival"]["b"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["provenance"]["a"]["env_steps"] == 30
+    text = path.read_text()
+    for picture in ("survival", "curves", "improvement"):
+        assert f"(compare-a-b-{picture}.png)" in text
+    assert run(capsys, "compare", "runs/a", "runs/a", "--output", "self")[0] == 0
+    found = json.loads(Path("self.json").read_text())
+    assert found["improvement"]["survival"]["a (2)"]["value"] == 0.5
+
+
+def test_compare_says_what_to_run_first(capsys, evaluated):
+    (evaluated / "b" / "report" / "results.json").unlink()
+    code, _, err = run(capsys, "compare", "runs/a", "runs/b")
+    assert code == 2 and "`hinf-rl evaluate runs/b` first" in err
+    toml = evaluated / "b" / "config.toml"
+    toml.write_text(toml.read_text().replace("mass_kg = 1.0", "mass_kg = 2.0"))
+    (evaluated / "b" / "report" / "results.json").write_text(
+        (evaluated / "a" / "report" / "results.json").read_text()
+    )
+    log = evaluated / "b" / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
+    code, out, _ = run(capsys, "compare", "runs/a", "runs/b")
+    assert code == 0 and "note: b was trained and measured with other settings" in out
+    assert "different numbers of steps" in out
+
+
+def test_runs_are_called_by_the_shortest_ends_that_differ():
+    runs = [Path("x/seed/one"), Path("y/seed/one"), Path("y/seed/two")]
+    assert compare.distinct_labels(runs) == ["x/seed/one", "y/seed/one", "y/seed/two"]
+    assert compare.distinct_labels([Path("a/b"), Path("a/c")]) == ["b", "c"]

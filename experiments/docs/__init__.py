@@ -1,0 +1,1 @@
+"""What the documentation site is generated from; `site.py` is the hook of MkDocs."""
