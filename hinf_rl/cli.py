@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Protocol, TypeAlias
 import tyro
 
 import hinf_rl
-from hinf_rl.commands import help_texts
+from hinf_rl.commands import _help_texts
 from hinf_rl.errors import UserError, unknown_name
 
 Device: TypeAlias = Literal["cpu", "gpu", "tpu"]
@@ -294,15 +294,15 @@ class Completion:
 
 _COMMANDS: dict[str, tuple[type, str]] = {
     "list": (List, "List tasks and algorithms."),
-    "train": (Train, help_texts.TRAIN),
-    "evaluate": (Evaluate, help_texts.EVALUATE),
-    "compare": (Compare, help_texts.COMPARE),
-    "render": (Render, help_texts.RENDER),
-    "export": (Export, help_texts.EXPORT),
-    "verify": (Verify, help_texts.VERIFY),
-    "sweep": (Sweep, help_texts.SWEEP),
-    "doctor": (Doctor, help_texts.DOCTOR),
-    "completion": (Completion, help_texts.COMPLETION),
+    "train": (Train, _help_texts.TRAIN),
+    "evaluate": (Evaluate, _help_texts.EVALUATE),
+    "compare": (Compare, _help_texts.COMPARE),
+    "render": (Render, _help_texts.RENDER),
+    "export": (Export, _help_texts.EXPORT),
+    "verify": (Verify, _help_texts.VERIFY),
+    "sweep": (Sweep, _help_texts.SWEEP),
+    "doctor": (Doctor, _help_texts.DOCTOR),
+    "completion": (Completion, _help_texts.COMPLETION),
 }
 
 
@@ -316,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
-        print(help_texts.DESCRIPTION)
+        print(_help_texts.DESCRIPTION)
         return 0
     if words[0] == "--version":
         print(f"hinf-rl {hinf_rl.__version__}")

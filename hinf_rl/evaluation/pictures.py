@@ -24,6 +24,7 @@ RENDER_S = 8.0
 _RENDER_KEY = 2  # folded into the held-out key: films show no episode of the tests
 
 Tell = Callable[[str], None]
+"""Receives progress in words."""
 
 
 class Subject(NamedTuple):

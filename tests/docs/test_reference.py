@@ -1,6 +1,7 @@
 """Every public name has a docstring and stands in the reference, read without importing it."""
 
 import importlib
+import typing
 
 import pytest
 
@@ -76,7 +77,9 @@ def test_command_line_reference_shows_every_option(command):
             # Positional ones show their metavar, renamed ones their own name.
             metavars = [getattr(part, "metavar", None) for part in field.type.__metadata__]
             names = [getattr(part, "name", None) for part in field.type.__metadata__]
-            shown = [text for text in (*metavars, *names) if text]
+            choices = typing.get_args(typing.get_args(field.type)[0])
+            listed = f"{{{','.join(map(str, choices))}}}" if choices else None
+            shown = [text for text in (*metavars, *names, listed) if text]
             assert any(text in section for text in shown), field.name
 
 
