@@ -96,7 +96,7 @@ def check_that_the_files_agree(folder: Path) -> None:
     for seed in range(3):
         seen = np.random.default_rng(seed).normal(size=(1, 5)).astype(np.float32)
         actions = policy.step(observation=seen)
-        found = session.run(None, {entry.name: seen})[0]
+        (found,) = session.run(["action"], {entry.name: seen})
         np.testing.assert_allclose(found, actions, atol=1e-5)
 
 
