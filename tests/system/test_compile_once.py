@@ -36,7 +36,10 @@ def test_strides_and_seeds_share_one_compilation():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "iterations"), [("cartpole", 300), ("aliengo", 120)])
+@pytest.mark.parametrize(
+    ("task", "iterations"),
+    [("cartpole", 300), pytest.param("aliengo", 120, marks=pytest.mark.long)],
+)
 def test_many_iterations_compile_once_and_hold_their_memory(task, iterations):
     found = memory.measure(task, iterations)
     assert found["compilations_of_step"] == 1

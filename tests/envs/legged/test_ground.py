@@ -243,7 +243,7 @@ def at_rest(name):
     return np.asarray(state.qpos, np.float64)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_native_physics_and_mjx_rest_at_the_same_heights():
     if importlib.util.find_spec("mujoco.mjx") is None:
         pytest.skip("needs mujoco-mjx")
