@@ -65,22 +65,26 @@ def speed_table(stages: Mapping[str, Any]) -> list[str]:
 
 
 def training_lines(stages: Mapping[str, Any]) -> list[str]:
-    """How far the training came, beside the committed main job."""
-    found = (stages.get("train") or {}).get("result")
-    if not found:
-        return []
-    reached, wanted = found["to_reference"], found["reference"]["training_task_share"]
-    lines = [
-        f"PPO, {found['num_envs']} environments, MJX {found['impl']}: "
-        f"{found['env_steps'] / 1e6:.1f} M steps in {found['wall_s']:.0f} s of training.",
-        f"The main job's best share of the task reward in training, {wanted:.2f}, "
-        + (
-            f"was reached after {reached['wall_s']:.0f} s and {reached['env_steps'] / 1e6:.1f} M "
-            "steps."
-            if reached
-            else "was not reached."
-        ),
-    ]
+    """How far each training came, beside the committed main job."""
+    lines = []
+    for entry in stages.values():
+        found = entry.get("result") if entry["kind"] == "train" else None
+        if not found:
+            continue
+        reached, wanted = found["to_reference"], found["reference"]["training_task_share"]
+        seeds = found["seeds"]
+        lines.append(
+            f"`{found['algorithm']}`, {seeds} seeds of {found['num_envs']} environments, MJX "
+            f"{found['impl']}: {seeds * found['env_steps'] / 1e6:.1f} M steps in "
+            f"{found['wall_s']:.0f} s of training. The main job's best share of the task reward in "
+            f"training, {wanted:.2f}, "
+            + (
+                f"was reached after {reached['wall_s']:.0f} s and "
+                f"{reached['env_steps'] / 1e6:.1f} M steps of each seed."
+                if reached
+                else "was not reached under these forces."
+            )
+        )
     for name in ("evaluate mjx", "evaluate native"):
         evaluated = (stages.get(name) or {}).get("result")
         if evaluated:

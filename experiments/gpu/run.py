@@ -25,7 +25,14 @@ from typing import Any
 
 from experiments.benchmarks.mjx import SCHEDULER_OFF
 from experiments.gpu import wheels
-from experiments.gpu.plan import Stage, fastest, full_plan, measured_aims, smoke_plan
+from experiments.gpu.plan import (
+    TRAINING_STEPS,
+    Stage,
+    fastest,
+    full_plan,
+    measured_aims,
+    smoke_plan,
+)
 from hinf_rl.errors import UserError
 from hinf_rl.training.files import read_json, write_json
 
@@ -87,10 +94,11 @@ class Session:
     def _measure(self, stage: Stage, limit_s: float) -> dict[str, Any]:
         settings = {**stage.settings}
         if stage.kind == "train":
-            settings |= {"impl": fastest(self.data["stages"]), "run": str(self._runs / "train")}
-            shutil.rmtree(self._runs / "train", ignore_errors=True)
+            folder = self._folder(stage.name)
+            settings |= {"impl": fastest(self.data["stages"]), "run": str(folder)}
+            shutil.rmtree(folder, ignore_errors=True)
         if stage.kind == "evaluate":
-            settings["run"] = str(self._runs / "train")
+            settings["run"] = str(self._folder(stage.needs or ""))
         platform = {} if stage.platform is None else {"JAX_PLATFORMS": stage.platform}
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "part.json"
@@ -109,6 +117,10 @@ class Session:
             "settings": {key: value for key, value in settings.items() if key != "run"},
             **held,
         }
+
+    def _folder(self, trained: str) -> Path:
+        """Run directory of a training stage."""
+        return self._runs / trained.removeprefix("train ")
 
     def _keep(self, stage: Stage, entry: dict[str, Any]) -> None:
         self.data["stages"][stage.name] = {"kind": stage.kind, **entry}
@@ -195,6 +207,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=25.0, help="budget of the whole call")
     parser.add_argument("--device", choices=("accelerator", "cpu"), default="accelerator")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, through every stage")
+    parser.add_argument(
+        "--steps", type=float, default=TRAINING_STEPS, help="of each training, all seeds together"
+    )
     parser.add_argument("--stages", nargs="+", help="only stages whose names begin so")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=Path("runs/gpu"))
@@ -232,7 +247,7 @@ def session(options: argparse.Namespace) -> None:
     found = wheels.probe(environment)
     if not on_cpu:
         wheels.check(found)
-    stages = smoke_plan() if options.smoke else full_plan()
+    stages = smoke_plan() if options.smoke else full_plan(round(options.steps))
     if options.stages:
         stages = [stage for stage in stages if stage.name.startswith(tuple(options.stages))]
     Session(

@@ -1,8 +1,9 @@
 """Renders results/*.json as results/report.md and two figures.
 
-python -m experiments.quadruped.report
+python -m experiments.quadruped.report [--results DIR]
 """
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,9 @@ _TRACKING = {
 }
 
 
-def load() -> dict[str, Any]:
+def load(folder: Path = RESULTS) -> dict[str, Any]:
     """Results by algorithm, as far as they are there."""
-    paths = {name: RESULTS / f"{name}.json" for name in ORDER}
+    paths = {name: folder / f"{name}.json" for name in ORDER}
     return {name: read_json(path) for name, path in paths.items() if path.exists()}
 
 
@@ -164,19 +165,25 @@ def _origin(name: str, arm: Mapping[str, Any]) -> str:
     return (
         f"- {name}: `{made['command']}`, commit {made['git']['commit'][:10]}, "
         f"{made['date_utc'][:10]}, attenuation {arm['attenuation']:g}, {arm['wall_s']:.0f} s on "
-        f"{made['device']['cpu_count']} shared cores; {arm['protocol']['num_envs']} episodes per "
+        f"{_machine(made['device'])}; {arm['protocol']['num_envs']} episodes per "
         f"cell, {2 * plan['per_objective']} attackers of {plan['iterations']} iterations"
     )
 
 
-def write_report() -> Path:
-    """Writes report.md and the figures; returns the report's path."""
-    arms = load()
+def _machine(device: Mapping[str, Any]) -> str:
+    if device["platform"] == "cpu":
+        return f"{device['cpu_count']} shared cores"
+    return f"{device['count']} x {device['kind']}"
+
+
+def write_report(folder: Path = RESULTS) -> Path:
+    """Writes report.md and the figures of a folder of results; returns the report's path."""
+    arms = load(folder)
     first = next(iter(arms.values()))
-    plots.survival_against_force(arms, RESULTS / "survival.png")
+    plots.survival_against_force(arms, folder / "survival.png")
     plots.learning_curves(
         {name: [arm["curves"]] for name, arm in arms.items()},
-        RESULTS / "curves.png",
+        folder / "curves.png",
         names=("env/task_share", "episode/length", "constraint/intensity"),
     )
     protocol = first["protocol"]
@@ -206,10 +213,17 @@ def write_report() -> Path:
         *(_origin(name, arm) for name, arm in arms.items()),
         "",
     ]
-    path = RESULTS / "report.md"
+    path = folder / "report.md"
     write_atomic(path, "\n".join(text))
     return path
 
 
+def main() -> None:
+    """Renders a folder of results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    print(write_report(parser.parse_args().results))
+
+
 if __name__ == "__main__":
-    print(write_report())
+    main()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.quadruped.report import write_report
+from experiments.quadruped.report import RESULTS, write_report
 from hinf_rl.commands.train import train_run
 from hinf_rl.control_tasks import ALGORITHMS
 from hinf_rl.evaluation.protocol import ProtocolConfig
@@ -23,7 +23,6 @@ from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.logging import read_metrics
 from hinf_rl.training.run_directory import RunDirectory, read_config
 
-RESULTS = Path(__file__).parent / "results"
 _CURVES = ("env/task_share", "env/velocity_error", "episode/length", "constraint/intensity")
 _CURVE_POINTS = 60
 
@@ -71,6 +70,7 @@ def evaluate(folder: Path, options: argparse.Namespace) -> None:
         protocol=ProtocolConfig(num_envs=options.episodes),
         attacks=AttackPlan(per_objective=options.attackers, iterations=options.attack_iterations),
         pictures=False,
+        physics=options.physics,
     )
 
 
@@ -84,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--attackers", type=int, default=2, help="attackers of each objective")
     parser.add_argument("--attack-iterations", type=int, default=100)
     parser.add_argument(
+        "--physics", choices=("native", "mjx"), help="of the tests; by default that of the training"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="what the report is made of")
+    parser.add_argument(
         "--keep-evaluations", action="store_true", help="take a run's own report where there is one"
     )
     options = parser.parse_args(argv)
@@ -93,8 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             train(algorithm, folder, steps=options.steps, seeds=options.seeds)
         if not (options.keep_evaluations and (folder / "report/results.json").exists()):
             evaluate(folder, options)
-        write_json(RESULTS / f"{algorithm}.json", summary(folder, read_results(folder)))
-        write_report()
+        options.results.mkdir(parents=True, exist_ok=True)
+        write_json(options.results / f"{algorithm}.json", summary(folder, read_results(folder)))
+        write_report(options.results)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def evaluate_run(
     attacks: AttackPlan | None = None,
     baseline: Path | str | None = None,
     pictures: bool = True,
+    physics: str | None = None,
     tell: Tell | None = None,
 ) -> dict[str, Any]:
     """Runs the protocol on every seed of a run and writes its report.
@@ -93,6 +94,7 @@ def evaluate_run(
       attacks: the attackers; by default the plan's own, or the quick one.
       baseline: another run's directory, evaluated before, to draw beside this one.
       pictures: whether to render episodes too.
+      physics: tests and attacks on this physics ("native", "mjx") instead of the run's own.
       tell: receives progress in words; standard error by default.
 
     Returns:
@@ -103,7 +105,7 @@ def evaluate_run(
     attacks = attacks or (AttackPlan.quick() if quick else AttackPlan())
     run_dir = Path(run_dir)
     others = {} if baseline is None else {_label(baseline): read_results(baseline)}
-    run = _load(run_dir)
+    run = _load(run_dir, physics)
     other = None if baseline is None or not pictures else _load_other(run, Path(baseline))
     protocol, notes = _with_reference(run, protocol)
     nominal = Evaluator(run.nominal_env)
@@ -214,7 +216,7 @@ def read_results(run_dir: Path | str) -> dict[str, Any]:
     return read_json(path)
 
 
-def _load(run_dir: Path) -> _Run:
+def _load(run_dir: Path, physics: str | None = None) -> _Run:
     from hinf_rl.tasks import get_task
     from hinf_rl.training.checkpoint import select_seed
     from hinf_rl.training.run_directory import load_run
@@ -224,6 +226,8 @@ def _load(run_dir: Path) -> _Run:
     if config.seeds > 1:
         carries = [select_seed(carry, seed) for seed in range(config.seeds)]
     task, env = get_task(config.task), config.env
+    if physics is not None:
+        env = dataclasses.replace(env, physics=physics)
     can_randomise = hasattr(env, "randomise")
     nominal = dataclasses.replace(env, randomise=False) if can_randomise else env
     return _Run(

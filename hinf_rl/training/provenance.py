@@ -60,11 +60,15 @@ def command_line() -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Returns commit and cleanliness of the checkout that the package runs from, if any."""
+    """Returns commit and cleanliness of the checkout that the package runs from, if any.
+
+    A copy of the sources without their history (on a cluster, say) may name its commit in the
+    environment: HINF_RL_COMMIT.
+    """
     root = Path(hinf_rl.__file__).resolve().parent.parent
     # A package installed inside someone else's checkout must not report that checkout.
     if not (root / ".git").exists():
-        return {"commit": None, "dirty": None}
+        return {"commit": os.environ.get("HINF_RL_COMMIT"), "dirty": None}
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain")
     return {"commit": commit, "dirty": None if status is None else bool(status)}

@@ -130,15 +130,16 @@ def test_aims_by_hand():
     assert found[speed] == (600e3, True) and found[train] == (None, None)
     assert found[share] == (pytest.approx(0.6), False)
     assert found[hinf] == (pytest.approx(1.5), False)
-    held["train"] = {"result": {"env_steps": 200_000_000, "wall_s": 400.0}}
+    held["train hinf"] = {"result": {"env_steps": 100_000_000, "seeds": 2, "wall_s": 400.0}}
     assert plan.measured_aims(held)[1]["met"] is True
-    held["train"]["result"]["env_steps"] -= 1  # not the whole training: its time is no measure
+    # Not the whole training: its time is no measure.
+    held["train hinf"]["result"]["env_steps"] -= 1
     assert plan.measured_aims(held)[1]["measured"] is None
 
 
 def test_the_plan_is_in_the_order_of_its_worth():
     names = [one.name for one in plan.full_plan()]
-    assert names[:4] == ["parity", "speed jax 8192", "speed warp 8192", "train"]
+    assert names[:4] == ["parity", "speed jax 8192", "speed warp 8192", "train hinf"]
     assert len(set(names)) == len(names)
     sizes = {one.settings["num_envs"] for one in plan.full_plan() if one.kind == "speed"}
     assert sizes == {1024, 4096, 8192, 16384}
@@ -152,7 +153,27 @@ def test_the_plan_is_in_the_order_of_its_worth():
 def test_the_report_tells_results_from_misses():
     held = {
         "speed jax 8192": speeds("jax", 8192, simulation=500e3, nominal=300e3),
-        "train": {"kind": "train", "status": "failed", "seconds": 3.0, "error": "out of | memory"},
+        "train nominal": {
+            "kind": "train",
+            "status": "failed",
+            "seconds": 3.0,
+            "error": "out of | memory",
+        },
+        "train hinf": {
+            "kind": "train",
+            "status": "ok",
+            "seconds": 9.0,
+            "result": {
+                "impl": "warp",
+                "algorithm": "hinf",
+                "num_envs": 4,
+                "seeds": 3,
+                "env_steps": 2_000_000,
+                "wall_s": 7.0,
+                "to_reference": None,
+                "reference": {"training_task_share": 0.75},
+            },
+        },
         "speed warp 8192": {"kind": "speed", "status": "skipped", "reason": "no warp"},
     }
     text = report.markdown({"device": FOUND, "stages": held, "aims": plan.measured_aims(held)})
@@ -164,6 +185,8 @@ def test_the_report_tells_results_from_misses():
     assert "| speed warp 8192 | skipped | - | no warp |" in text
     assert "out of \\| memory" in text
     assert "| jax | 8192 x 1 | nominal | 300,000 | 0.60 | 9 | - |" in text
+    assert "`hinf`, 3 seeds of 4 environments, MJX warp: 6.0 M steps in 7 s of training." in text
+    assert "0.75, was not reached under these forces" in text
 
 
 def test_without_accelerator_it_ends_with_the_list_of_wheels(monkeypatch, capsys, tmp_path):

@@ -181,3 +181,11 @@ def test_provenance_is_json_without_machine_paths(monkeypatch, tmp_path):
     assert found["versions"]["jax"] == jax.__version__
     assert found["device"]["count"] == jax.device_count()
     assert found["date_utc"].endswith("+00:00")
+
+
+def test_a_copy_without_history_may_name_its_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr("hinf_rl.__file__", str(tmp_path / "hinf_rl" / "__init__.py"))
+    monkeypatch.delenv("HINF_RL_COMMIT", raising=False)
+    assert provenance()["git"] == {"commit": None, "dirty": None}
+    monkeypatch.setenv("HINF_RL_COMMIT", "0123abc")
+    assert provenance()["git"] == {"commit": "0123abc", "dirty": None}
