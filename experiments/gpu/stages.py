@@ -6,7 +6,6 @@ The file is written anew whenever a part is measured, so that a stage that dies 
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import time
@@ -23,7 +22,8 @@ from hinf_rl.agents.api import Algorithm
 from hinf_rl.agents.hinf import make
 from hinf_rl.commands.train import train_run
 from hinf_rl.envs.batch import BatchEnv
-from hinf_rl.evaluation.protocol import ProtocolConfig, run_protocol
+from hinf_rl.evaluation.protocol import ProtocolConfig
+from hinf_rl.evaluation.report import AttackPlan, evaluate_run
 from hinf_rl.tasks import configure, get_task
 from hinf_rl.training import loop
 from hinf_rl.training.compiled import for_seeds
@@ -31,7 +31,6 @@ from hinf_rl.training.devices import select_device
 from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.logging import read_metrics
 from hinf_rl.training.provenance import provenance
-from hinf_rl.training.run_directory import load_run
 
 Save = Callable[[dict[str, Any]], None]
 PHYSICS = "2 x 10 ms"
@@ -177,12 +176,14 @@ def _mean(value: float | list[float]) -> float:
 
 def evaluate(settings: Mapping[str, Any], save: Save) -> None:
     """The protocol without attackers, on the physics that is asked for."""
-    config, algorithm, carry = load_run(settings["run"])
-    env_config = dataclasses.replace(config.env, physics=settings["physics"], randomise=False)
     make_grid = ProtocolConfig.quick if settings.get("quick") else ProtocolConfig
-    grid = make_grid(num_envs=settings.get("num_envs", 96))
-    env = get_task(config.task).make_env(env_config)
-    results = run_protocol(env, algorithm.policy(carry), config=grid)
+    results = evaluate_run(
+        settings["run"],
+        protocol=make_grid(num_envs=settings.get("num_envs", 96)),
+        attacks=AttackPlan(per_objective=0),
+        pictures=False,
+        physics=settings["physics"],
+    )
     save(
         {
             "physics": settings["physics"],

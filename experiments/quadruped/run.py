@@ -55,7 +55,7 @@ def summary(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         **{name: results[name] for name in ("protocol", "task", "num_seeds", "cells", "gain")},
         "attack_plan": results["attack_plan"],
         "attenuation": config.agent.constraint.attenuation,
-        "steps_per_seed": config.agent.iterations * config.agent.batch_size,
+        "steps_per_seed": log[-1]["env_steps"],
         "wall_s": log[-1]["wall_s"],
         "curves": [{name: row[name] for name in names if name in row} for row in kept],
         "training": read_json(folder / "manifest.json"),
@@ -88,12 +88,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="what the report is made of")
     parser.add_argument(
+        "--evaluate-only", action="store_true", help="take the runs as they are, complete or not"
+    )
+    parser.add_argument(
         "--keep-evaluations", action="store_true", help="take a run's own report where there is one"
     )
     options = parser.parse_args(argv)
     for algorithm in options.algorithms:
         folder = options.output / algorithm
-        if not is_complete(folder):
+        if not (options.evaluate_only or is_complete(folder)):
             train(algorithm, folder, steps=options.steps, seeds=options.seeds)
         if not (options.keep_evaluations and (folder / "report/results.json").exists()):
             evaluate(folder, options)
