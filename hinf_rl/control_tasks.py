@@ -232,7 +232,7 @@ CONTROL_TASKS = (
         workload=ROBUST_CONTROL,
         make_env=make_velocity,
         agent_config=_VELOCITY_AGENT,
-        total_steps=9_200_000,
+        total_steps=7_600_000,
         log_every=1,
         tags=("robot", "native physics"),
     ),

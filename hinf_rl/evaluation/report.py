@@ -39,14 +39,15 @@ class AttackPlan:
     """How many attackers are trained against each policy, and for how long.
 
     Attributes:
-      per_objective: attackers that seek a low task reward, and as many that seek the fall.
+      per_objective: attackers that seek a low task reward, and as many that seek the fall. One
+        start is luck: take two or three for a number that others are to rely on.
       iterations: training iterations of each.
       num_envs: parallel environments of each.
       size: bound that they train with, relative to the task's; above 1, attackers see policies
         fall that withstand everything within the bound.
     """
 
-    per_objective: int = 2
+    per_objective: int = 1
     iterations: int = 100
     num_envs: int = 256
     size: float = 1.5
@@ -63,7 +64,7 @@ class AttackPlan:
     @classmethod
     def quick(cls) -> "AttackPlan":
         """Returns a plan for a first look."""
-        return cls(per_objective=1, iterations=10, num_envs=64)
+        return cls(iterations=10, num_envs=64)
 
 
 class _Run(NamedTuple):
