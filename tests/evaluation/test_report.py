@@ -48,7 +48,7 @@ def run_dir(tmp_path, monkeypatch):
     policy, pusher = jax.tree_util.Partial(_idle), jax.tree_util.Partial(_push)
     config = tasks.configure("cartpole")
 
-    def load(path):
+    def load(path, physics=None):
         assert path == tmp_path
         return report._Run(
             config=config,
@@ -136,7 +136,8 @@ def test_a_task_without_limit_or_picture_is_measured_all_the_same(run_dir, monke
     run = types.SimpleNamespace(algorithm="hinf", agent=tasks.configure("cartpole").agent)
     env = hazard_env(limit=np.inf, name="thing")
     policy = jax.tree_util.Partial(_idle)
-    monkeypatch.setattr(report, "_load", lambda path: report._Run(run, [policy], [None], env, None))
+    loaded = report._Run(run, [policy], [None], env, None)
+    monkeypatch.setattr(report, "_load", lambda path, physics=None: loaded)
     results = _evaluate(run_dir, pictures=True)
     assert results["protocol"]["reference"] == 1.0
     assert any("no limit" in note for note in results["notes"])
