@@ -79,6 +79,7 @@ _SECTIONS = (
     ("prdp/results/ring_a1.json", lambda: _report("prdp").readme_section()),
     ("resume/results/cartpole.json", lambda: _report("resume").readme_section()),
     ("benchmarks/results/physics.json", lambda: _report("benchmarks").readme_section()),
+    ("gpu/results/gpu.json", lambda: _report("gpu").readme_section()),
 )
 
 

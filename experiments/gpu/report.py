@@ -99,6 +99,22 @@ def training_lines(stages: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def readme_section() -> list[str]:
+    """The part of README that these results support."""
+    data = read_json(RESULTS)
+    return [
+        "### On an accelerator",
+        "",
+        f"{data['device']['count']} x {data['device']['kind']}, Aliengo in MJX, against aims that "
+        "were set beforehand. What failed there, and the robots that it trained: "
+        "[experiments/gpu](experiments/gpu/results/gpu.md).",
+        "",
+        *aims_table(data["aims"]),
+        "",
+        *speed_table(data["stages"]),
+    ]
+
+
 def markdown(data: Mapping[str, Any]) -> str:
     """The report as text."""
     device, stages = data["device"], data["stages"]
@@ -106,6 +122,8 @@ def markdown(data: Mapping[str, Any]) -> str:
     lines.append(f"{device['count']} x {device['kind']} ({device['platform']}).")
     if device["smoke"]:
         lines += ["", "A smoke run with tiny sizes: it shows that the stages run, not how fast."]
+    for note in data.get("notes", ()):
+        lines += ["", note]
     lines += ["", *aims_table(data["aims"]), "", *stage_table(stages)]
     lines += ["", "## Speed", "", *speed_table(stages)]
     training = training_lines(stages)
