@@ -177,6 +177,8 @@ class Evaluate:
     """few episodes and a small grid"""
     baseline: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """another run, evaluated before, to draw beside this one"""
+    physics: Literal["native", "mjx"] | None = None
+    """test and attack on this engine; that of the training if left out"""
     device: Device | None = None
     """where to compute; the best there is if left out"""
 
@@ -185,7 +187,11 @@ class Evaluate:
         from hinf_rl.commands.inspect_run import evaluate
 
         return evaluate(
-            self.run_directory, quick=self.quick, baseline=self.baseline, device=self.device
+            self.run_directory,
+            quick=self.quick,
+            baseline=self.baseline,
+            physics=self.physics,
+            device=self.device,
         )
 
 

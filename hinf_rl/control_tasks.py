@@ -112,10 +112,12 @@ def _hyperparameters(task: Task, env_config: Any, agent_config: HinfConfig) -> H
     return hyperparameters(agent_config, default_limit=limit)
 
 
-def _evaluate_protocol(run: Path, *, quick: bool, baseline: Path | None) -> Path:
+def _evaluate_protocol(
+    run: Path, *, quick: bool, baseline: Path | None, physics: str | None = None
+) -> Path:
     from hinf_rl.evaluation.report import evaluate_run
 
-    evaluate_run(run, quick=quick, baseline=baseline)
+    evaluate_run(run, quick=quick, baseline=baseline, physics=physics)
     return run / "report" / "report.md"
 
 

@@ -18,7 +18,8 @@ class Workload(NamedTuple):
       apply_algorithm: `(agent_config, name) -> agent_config`, recommended settings made those of
         one algorithm; refuses unknown names.
       make_algorithm: `(task, env_config, agent_config) -> Algorithm`.
-      evaluate: `(run, *, quick, baseline) -> path` of the report; measures a finished run.
+      evaluate: `(run, *, quick, baseline) -> path` of the report; measures a finished run. Where
+        the environment's settings have a `physics`, it takes that, too: what to test on.
       batched: dotted settings of the algorithm that are numbers of its carry, so that a sweep
         over them trains side by side.
       hyperparameters: `(task, env_config, agent_config) -> PyTree` of those numbers; None where

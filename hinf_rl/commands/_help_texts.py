@@ -44,7 +44,8 @@ EVALUATE = """Measure a run with the robustness protocol and write its report.
 
   hinf-rl evaluate runs/aliengo
   hinf-rl evaluate runs/aliengo --quick         a first look in a minute
-  hinf-rl evaluate runs/aliengo --baseline runs/aliengo-nominal"""
+  hinf-rl evaluate runs/aliengo --baseline runs/aliengo-nominal
+  hinf-rl evaluate runs/from-gpu --physics native   trained in MJX, tested in MuJoCo's own engine"""
 
 COMPARE = """Compare evaluated runs of one task.
 

@@ -9,11 +9,27 @@ from hinf_rl.training import devices, run_directory
 from hinf_rl.workload import Workload
 
 
-def evaluate(run: Path, *, quick: bool, baseline: Path | None, device: str | None) -> int:
+def evaluate(
+    run: Path,
+    *,
+    quick: bool,
+    baseline: Path | None,
+    device: str | None,
+    physics: str | None = None,
+) -> int:
     """Measures the run as its task asks and writes the report; returns the exit code."""
     workload = _workload(run)
+    options = {"quick": quick, "baseline": baseline}
+    if physics is not None:
+        config = run_directory.read_config(run)
+        if not hasattr(config.env, "physics"):
+            raise UserError(
+                f"--physics {physics}: task {config.task!r} has no engine to choose; leave the "
+                "option out"
+            )
+        options["physics"] = physics
     devices.select_device(device)
-    print(f"report: {workload.evaluate(run, quick=quick, baseline=baseline)}")
+    print(f"report: {workload.evaluate(run, **options)}")
     name = shlex.quote(str(run))
     if quick:
         _suggest(f"hinf-rl evaluate {name}  (all conditions, stronger attackers)")

@@ -140,6 +140,8 @@ def test_evaluate_and_render_pass_their_options_on(capsys, tmp_path):
     assert "next: hinf-rl evaluate out" in err and "next: hinf-rl compare out" in err
     called = tmp_path / "out" / "called.json"
     assert json.loads(called.read_text()) == {"quick": True, "baseline": "other"}
+    code, _, err = run(capsys, "evaluate", "out", "--physics", "native")
+    assert code == 2 and "task 'toy' has no engine to choose" in err
     assert run(capsys, "render", "out")[:2] == (0, "pictures: out/report\n")
     assert json.loads(called.read_text()) == {"beside": None}
     code, _, err = run(capsys, "render", "out", "--beside", "out")

@@ -196,3 +196,12 @@ def test_attackers_weaker_than_chance_are_owned_up_to():
 def test_bad_plans_are_named():
     with pytest.raises(UserError, match="iterations"):
         report.AttackPlan(iterations=0)
+
+
+def test_a_run_of_mjx_can_be_tested_on_native_physics(monkeypatch, tmp_path):
+    config = tasks.configure("aliengo", overrides={"env.physics": "mjx"})
+    algorithm = types.SimpleNamespace(policy=lambda carry: carry, disturber=lambda carry: carry)
+    monkeypatch.setattr(run_directory, "load_run", lambda path: (config, algorithm, "carry"))
+    run = report._load(tmp_path, "native")
+    assert run.nominal_env.config.physics == run.randomised_env.config.physics == "native"
+    assert not run.nominal_env.config.randomise and run.randomised_env.config.randomise
