@@ -197,11 +197,10 @@ def write_report(folder: Path = RESULTS) -> Path:
         "low task reward, half the fall.",
         "",
         *(
-            acceptance_table(arms)
+            [*acceptance_table(arms), ""]
             if {"domain_randomisation", "hinf", "nominal"} <= set(arms)
             else ()
         ),
-        "",
         *survival_table(arms),
         "",
         *tracking_table(arms),
