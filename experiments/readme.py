@@ -69,6 +69,10 @@ def cartpole() -> list[str]:
     ]
 
 
+def peers() -> list[str]:
+    return importlib.import_module("experiments.benchmarks.peers_report").readme_section()
+
+
 # The sections in their order, each with the file that it is rendered from.
 _SECTIONS = (
     ("quadruped/results/hinf.json", lambda: _report("quadruped").readme_section()),
@@ -79,6 +83,7 @@ _SECTIONS = (
     ("prdp/results/ring_a1.json", lambda: _report("prdp").readme_section()),
     ("resume/results/cartpole.json", lambda: _report("resume").readme_section()),
     ("benchmarks/results/physics.json", lambda: _report("benchmarks").readme_section()),
+    ("benchmarks/results/gymnax_cartpole.json", peers),
     ("gpu/results/gpu.json", lambda: _report("gpu").readme_section()),
 )
 
