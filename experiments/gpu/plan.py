@@ -172,8 +172,6 @@ def _values(stages: Mapping[str, Any]) -> dict[str, float | None]:
 
 __all__ = [
     "AIMS",
-    "ARMS",
-    "FORCES",
     "MAIN_ENVS",
     "TRAINING_STEPS",
     "Stage",

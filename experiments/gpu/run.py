@@ -94,9 +94,9 @@ class Session:
     def _measure(self, stage: Stage, limit_s: float) -> dict[str, Any]:
         settings = {**stage.settings}
         if stage.kind == "train":
-            folder = self._folder(stage.name)
-            settings |= {"impl": fastest(self.data["stages"]), "run": str(folder)}
-            shutil.rmtree(folder, ignore_errors=True)
+            run = self._folder(stage.name)
+            settings |= {"impl": fastest(self.data["stages"]), "run": str(run)}
+            shutil.rmtree(run, ignore_errors=True)
         if stage.kind == "evaluate":
             settings["run"] = str(self._folder(stage.needs or ""))
         platform = {} if stage.platform is None else {"JAX_PLATFORMS": stage.platform}
