@@ -73,19 +73,11 @@ def training_lines(stages: Mapping[str, Any]) -> list[str]:
         found = entry.get("result") if entry["kind"] == "train" else None
         if not found:
             continue
-        reached, wanted = found["to_reference"], found["reference"]["training_task_share"]
         seeds = found["seeds"]
         lines.append(
-            f"`{found['algorithm']}`, {seeds} seeds of {found['num_envs']} environments, MJX "
-            f"{found['impl']}: {seeds * found['env_steps'] / 1e6:.1f} M steps in "
-            f"{found['wall_s']:.0f} s of training. The main job's best share of the task reward in "
-            f"training, {wanted:.2f}, "
-            + (
-                f"was reached after {reached['wall_s']:.0f} s and "
-                f"{reached['env_steps'] / 1e6:.1f} M steps of each seed."
-                if reached
-                else "was not reached under these forces."
-            )
+            f"`{found['task']}`, `{found['algorithm']}`, {seeds} seeds of {found['num_envs']} "
+            f"environments, MJX {found['impl']}: {seeds * found['env_steps'] / 1e6:.1f} M steps in "
+            f"{found['wall_s']:.0f} s of training. {_reached(found)}"
         )
     for name in ("evaluate mjx", "evaluate native"):
         evaluated = (stages.get(name) or {}).get("result")
@@ -99,6 +91,19 @@ def training_lines(stages: Mapping[str, Any]) -> list[str]:
                 f"({other['task_reward_fraction']:.2f})."
             )
     return lines
+
+
+def _reached(found: Mapping[str, Any]) -> str:
+    if found["reference"] is None:
+        return f"Share of the task reward at the end, under force: {found['task_share']:.2f}."
+    reached, wanted = found["to_reference"], found["reference"]["training_task_share"]
+    begin = f"The main job's best share of the task reward in training, {wanted:.2f}, "
+    if reached is None:
+        return begin + "was not reached under these forces."
+    return begin + (
+        f"was reached after {reached['wall_s']:.0f} s and "
+        f"{reached['env_steps'] / 1e6:.1f} M steps of each seed."
+    )
 
 
 def readme_section() -> list[str]:

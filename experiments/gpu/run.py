@@ -120,7 +120,7 @@ class Session:
 
     def _folder(self, trained: str) -> Path:
         """Run directory of a training stage."""
-        return self._runs / trained.removeprefix("train ")
+        return self._runs / trained.removeprefix("train ").replace(" ", "/")
 
     def _keep(self, stage: Stage, entry: dict[str, Any]) -> None:
         self.data["stages"][stage.name] = {"kind": stage.kind, **entry}

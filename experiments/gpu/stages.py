@@ -113,8 +113,8 @@ def _on_mjx(impl: str, rows: int) -> dict[str, Any]:
 
 
 def train(settings: Mapping[str, Any], save: Save) -> None:
-    """Aliengo, seeds side by side, until the steps are done or the process is told to stop."""
-    run = Path(settings["run"])
+    """Seeds side by side, until the steps are done or the process is told to stop."""
+    run, task = Path(settings["run"]), settings["task"]
     num_envs, seeds = settings["num_envs"], settings["seeds"]
     overrides = {
         **_on_mjx(settings["impl"], num_envs * seeds),
@@ -127,20 +127,22 @@ def train(settings: Mapping[str, Any], save: Save) -> None:
         **settings.get("overrides", {}),
     }
     text = {name: str(value) for name, value in overrides.items()}
-    code = train_run("aliengo", settings["algorithm"], text, output=run, resume=False)
+    code = train_run(task, settings["algorithm"], text, output=run, resume=False)
     log = read_metrics(run / "metrics.jsonl")
-    reached = reference()
+    wanted = reference() if task == "aliengo" else None
     save(
         {
             "impl": settings["impl"],
+            "task": task,
             "algorithm": settings["algorithm"],
             "num_envs": num_envs,
             "seeds": seeds,
             "exit_code": code,
             "env_steps": log[-1]["env_steps"],
             "wall_s": log[-1]["wall_s"],
-            "reference": reached,
-            "to_reference": time_to(log, reached["training_task_share"]),
+            "reference": wanted,
+            "to_reference": wanted and time_to(log, wanted["training_task_share"]),
+            "task_share": _mean(log[-1]["env/task_share"]),
             "curve": [
                 {name: row[name] for name in _CURVE if name in row}
                 for row in log[:: max(1, len(log) // 50)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from hinf_rl.evaluation import plots
 from hinf_rl.training.files import read_json, write_atomic
+from hinf_rl.training.provenance import described_device
 
 RESULTS = Path(__file__).parent / "results"
 ZERO, TRAINED = "zero action", "trained"
@@ -132,7 +133,7 @@ def origin(result: Mapping[str, Any]) -> str:
     made = result["training"]
     return (
         f"`{made['command']}`, commit {made['git']['commit'][:10]}, {made['date_utc'][:10]}, "
-        f"{result['wall_s']:.0f} s on {made['device']['cpu_count']} shared cores; "
+        f"{result['wall_s']:.0f} s on {described_device(made['device'])}; "
         f"{result['arms'][TRAINED]['protocol']['num_envs']} episodes per cell and seed"
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hinf_rl.evaluation import plots
 from hinf_rl.training.files import read_json, write_atomic
+from hinf_rl.training.provenance import described_device
 
 RESULTS = Path(__file__).parent / "results"
 ORDER = ("nominal", "domain_randomisation", "rarl", "unconstrained", "hinf")
@@ -165,15 +166,9 @@ def _origin(name: str, arm: Mapping[str, Any]) -> str:
     return (
         f"- {name}: `{made['command']}`, commit {made['git']['commit'][:10]}, "
         f"{made['date_utc'][:10]}, attenuation {arm['attenuation']:g}, {arm['wall_s']:.0f} s on "
-        f"{_machine(made['device'])}; {arm['protocol']['num_envs']} episodes per "
+        f"{described_device(made['device'])}; {arm['protocol']['num_envs']} episodes per "
         f"cell, {2 * plan['per_objective']} attackers of {plan['iterations']} iterations"
     )
-
-
-def _machine(device: Mapping[str, Any]) -> str:
-    if device["platform"] == "cpu":
-        return f"{device['cpu_count']} shared cores"
-    return f"{device['count']} x {device['kind']}"
 
 
 def write_report(folder: Path = RESULTS) -> Path:

@@ -19,6 +19,7 @@ from hinf_rl.envs.legged.heights import TILE_KINDS
 from hinf_rl.envs.legged.terrain import build_terrain, column_kinds
 from hinf_rl.evaluation.statistics import Interval, stratified_interval, wilson_interval
 from hinf_rl.training.files import read_json, write_atomic
+from hinf_rl.training.provenance import described_device
 
 RESULTS = Path(__file__).parent / "results"
 _STYLES = ("-o", "--s", "-.^", ":D", "-v", "--x")
@@ -193,8 +194,9 @@ def markdown(data: Mapping[str, Any], stem: str) -> str:
             "",
             "![the kinds of terrain](world.png)",
             "",
-            f"Trained by `{made['command']}`, commit {str(made['git']['commit'])[:10]}; measured "
-            f"by `{data['evaluation']['command']}`, {data['evaluation']['date_utc'][:10]}, on "
+            f"Trained by `{made['command']}`, commit {str(made['git']['commit'])[:10]}, on "
+            f"{described_device(made['device'])}; measured on native physics by "
+            f"`{data['evaluation']['command']}`, {data['evaluation']['date_utc'][:10]}, on "
             f"{data['evaluation']['device']['cpu_count']} cores.",
             "",
         ]

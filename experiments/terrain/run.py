@@ -2,8 +2,9 @@
 
 python -m experiments.terrain.run --run runs/aliengo-terrain --steps 30e6 --seeds 3
 
-The run is trained where the directory holds none, and continued where it was stopped. Results are
-written after every kind and level; those that the file already holds are left.
+The run is trained where the directory holds none, and continued where it was stopped; with
+--evaluate-only it is taken as it is. Walks are on native physics, whatever the training was on.
+Results are written after every kind and level; those that the file already holds are left.
 """
 
 import argparse
@@ -135,6 +136,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=float, default=30e6, help="environment steps of each seed")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE settings of the training")
+    parser.add_argument(
+        "--evaluate-only", action="store_true", help="take the run as it is, complete or not"
+    )
     parser.add_argument("--kinds", nargs="+", default=list(TILE_KINDS), choices=list(TILE_KINDS))
     parser.add_argument("--levels", nargs="+", type=int, default=[0, 3, 6, 9])
     parser.add_argument("--episodes", type=int, default=64, help="walks of each seed")
@@ -146,7 +150,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
-    train(options)
+    if not options.evaluate_only:
+        train(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     measure(options, begin(options), options.output)
     print(write_report(options.output))

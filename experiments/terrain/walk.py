@@ -59,9 +59,10 @@ class Walks(NamedTuple):
 def walk_config(
     config: VelocityConfig, terrain: TerrainConfig, *, duration_s: float
 ) -> VelocityConfig:
-    """The settings of a run's task on other ground, in nominal physics, under one command."""
+    """A run's task on other ground, in nominal native physics, under one command."""
     return dataclasses.replace(
         config,
+        physics="native",
         randomise=False,
         terrain=terrain,
         heading_command=True,

@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def provenance() -> dict[str, Any]:
         "git": git_state(),
         "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def described_device(device: Mapping[str, Any]) -> str:
+    """Returns the "device" of `provenance` in words, for the foot of a table."""
+    if device["platform"] == "cpu":
+        return f"{device['cpu_count']} shared cores"
+    return f"{device['count']} x {device['kind']}"
 
 
 def library_versions() -> dict[str, str]:
@@ -100,4 +108,4 @@ def _relative(word: str) -> str:
     return f"{key}{equals}{shown}"
 
 
-__all__ = ["command_line", "git_state", "library_versions", "provenance"]
+__all__ = ["command_line", "described_device", "git_state", "library_versions", "provenance"]

@@ -143,6 +143,7 @@ def test_the_plan_is_in_the_order_of_its_worth():
     assert len(set(names)) == len(names)
     sizes = {one.settings["num_envs"] for one in plan.full_plan() if one.kind == "speed"}
     assert sizes == {1024, 4096, 8192, 16384}
+    assert {"train a1-hind-legs hinf", "train aliengo-terrain hinf"} < set(names)
     for one in [*plan.full_plan(), *plan.smoke_plan()]:
         assert one.kind in stages.KINDS and json.dumps(dict(one.settings))
     assert {one.kind for one in plan.smoke_plan()} == set(stages.KINDS)
@@ -165,6 +166,7 @@ def test_the_report_tells_results_from_misses():
             "seconds": 9.0,
             "result": {
                 "impl": "warp",
+                "task": "aliengo",
                 "algorithm": "hinf",
                 "num_envs": 4,
                 "seeds": 3,
@@ -172,6 +174,23 @@ def test_the_report_tells_results_from_misses():
                 "wall_s": 7.0,
                 "to_reference": None,
                 "reference": {"training_task_share": 0.75},
+            },
+        },
+        "train a1-hind-legs hinf": {
+            "kind": "train",
+            "status": "ok",
+            "seconds": 9.0,
+            "result": {
+                "impl": "jax",
+                "task": "a1-hind-legs",
+                "algorithm": "hinf",
+                "num_envs": 4,
+                "seeds": 1,
+                "env_steps": 1_000_000,
+                "wall_s": 7.0,
+                "to_reference": None,
+                "reference": None,
+                "task_share": 0.5,
             },
         },
         "speed warp 8192": {"kind": "speed", "status": "skipped", "reason": "no warp"},
@@ -186,6 +205,7 @@ def test_the_report_tells_results_from_misses():
     assert "out of \\| memory" in text
     assert "| jax | 8192 x 1 | nominal | 300,000 | 0.60 | 9 | - |" in text
     assert "`hinf`, 3 seeds of 4 environments, MJX warp: 6.0 M steps in 7 s of training." in text
+    assert "MJX jax: 1.0 M steps in 7 s of training. Share of the task reward at the end" in text
     assert "0.75, was not reached under these forces" in text
 
 

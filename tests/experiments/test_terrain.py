@@ -82,7 +82,7 @@ def fake_results():
             "duration_s": 10.0,
             "speed_m_s": 0.5,
         },
-        "training": origin,
+        "training": origin | {"device": {"platform": "gpu", "count": 1, "kind": "a card"}},
         "evaluation": origin | {"date_utc": "2026-01-01T00", "device": {"cpu_count": 2}},
         "cells": {
             "stairs_up 3": cell([[True, False], [True, True]], [[5.0, 2.5], [5.0, 5.0]]),

@@ -21,8 +21,10 @@ Objective = Literal["task", "fall"]
 # How an attacker explores: forces of about the bound's size, each held for a while. On the
 # cart-pole at 0.9 N, attackers of 80 iterations so topple every policy; those that redraw a third
 # of the bound at every step topple hardly any (experiments/cartpole).
+# Nor may it depend on how widely the disturber of the policy's own training had to explore.
 _DECISION_S = 0.3
 _INIT_LOG_STD = 0.0
+_LOG_STD_RANGE = (-2.0, 0.5)
 
 
 def attack_config(
@@ -44,7 +46,9 @@ def attack_config(
     """
     if objective not in ("task", "fall"):
         raise UserError(f"attack objective must be 'task' or 'fall', got {objective!r}")
-    player = config.disturbance.player
+    player = dataclasses.replace(
+        config.disturbance.player, init_log_std=_INIT_LOG_STD, log_std_range=_LOG_STD_RANGE
+    )
     disturbance = dataclasses.replace(
         config.disturbance,
         source="learned",
@@ -54,9 +58,7 @@ def attack_config(
         warmup_fraction=0.0,
         ramp_fraction=0.0,
         decision_s=_DECISION_S,
-        player=dataclasses.replace(
-            player, init_log_std=min(_INIT_LOG_STD, player.log_std_range[1])
-        ),
+        player=player,
     )
     return dataclasses.replace(
         config,

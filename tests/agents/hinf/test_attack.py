@@ -132,8 +132,18 @@ def test_an_attack_is_free_total_and_immediate():
     assert found.disturbance.objective == "fall"
     assert found.disturbance.warmup_fraction == found.disturbance.ramp_fraction == 0.0
     # It explores with held forces of the bound's size; its network is that of the training.
-    wide = dataclasses.replace(training.disturbance.player, init_log_std=0.0)
+    wide = dataclasses.replace(
+        training.disturbance.player, init_log_std=0.0, log_std_range=(-2.0, 0.5)
+    )
     assert found.disturbance.player == wide and found.disturbance.decision_s == 0.3
+    # However widely the training's own disturber had to explore, the attack is the same.
+    broad = dataclasses.replace(
+        training.disturbance.player, init_log_std=-0.5, log_std_range=(-0.7, 0.5)
+    )
+    other = dataclasses.replace(
+        training, disturbance=dataclasses.replace(training.disturbance, player=broad)
+    )
+    assert attack.attack_config(other, objective="fall", iterations=30, num_envs=16) == found
     assert (found.gamma, found.unroll_length) == (training.gamma, training.unroll_length)
 
 
