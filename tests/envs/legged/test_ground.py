@@ -16,6 +16,7 @@ from hinf_rl.envs.batch import BatchEnv
 from hinf_rl.envs.legged.config import RandomisationConfig, TerrainConfig, VelocityConfig
 from hinf_rl.envs.legged.ground import SCAN, UNDER_TRUNK
 from hinf_rl.envs.legged.heights import TILE_KINDS
+from hinf_rl.envs.legged.mjcf import build_mjcf
 from hinf_rl.envs.legged.randomisation import FRICTION
 from hinf_rl.envs.legged.robots import A1
 from hinf_rl.envs.legged.symmetry import velocity_mirror
@@ -288,6 +289,41 @@ def test_nothing_that_falls_on_any_kind_falls_through():
     assert depths.min() > 0.0 and not data.warning.number.any()
     speeds = np.abs(data.qvel.reshape(60, 6)[:, 2])
     assert np.median(speeds) < 0.05  # most have come to rest; some still slide or roll
+
+
+@pytest.mark.parametrize(("time_constant_s", "is_swallowed"), [(0.01, False), (0.02, True)])
+def test_a_foot_that_strikes_at_5_m_s_is_pushed_out(time_constant_s, is_swallowed):
+    """The task's contacts on terrain push it out; MuJoCo's own would hold it below the ground."""
+    env = env_of()
+    field, terrain = env.ground.height_field, env.ground.terrain
+    model = mujoco.MjModel.from_xml_string(
+        build_mjcf(A1, timestep=0.005, collisions="feet", height_field=field)
+    )
+    feet = [model.geom(f"{leg}_foot").id for leg in ("FL", "FR", "RL", "RR")]
+    np.testing.assert_allclose(model.geom_solref[feet], [[0.01, 1.0]] * 4)
+    random = np.random.default_rng(0)
+    places = random.uniform((-11, -23), (11, 23), (40, 2))
+    heights = np.asarray(height_at(terrain, *places.T.astype(np.float32)))
+    balls = "".join(
+        f'<body pos="{x} {y} {z + 0.04}"><freejoint/><geom type="sphere" size="0.0265" mass="1" '
+        f'contype="0" conaffinity="2" priority="1" solref="{time_constant_s} 1"/></body>'
+        for (x, y), z in zip(places, heights, strict=True)
+    )
+    size = f"{field.half_size_m[0]} {field.half_size_m[1]} {field.range_m} {field.base_m}"
+    rows, columns = field.elevation.shape
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><option timestep="0.005"/><asset><hfield name="h" nrow="{rows}" '
+        f'ncol="{columns}" size="{size}"/></asset><worldbody><geom type="hfield" hfield="h" '
+        f'contype="2" conaffinity="0" pos="0 0 {field.lowest_m}"/>{balls}</worldbody></mujoco>'
+    )
+    model.hfield_data[:] = field.elevation.reshape(-1)
+    data = mujoco.MjData(model)
+    data.qvel.reshape(-1, 6)[:, 2] = -5.0
+    lowest = np.full(40, np.inf)
+    for _ in range(40):
+        mujoco.mj_step(model, data)
+        lowest = np.minimum(lowest, data.xpos[1:, 2] - ray_heights(data.xpos[1:, :2]))
+    assert (lowest < 0.0).any() == is_swallowed
 
 
 def test_a_fall_is_the_trunk_touching_the_ground_where_it_is():
