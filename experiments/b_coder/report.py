@@ -8,29 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.b_coder.arms import ARMS, POLICY_STEPS, TASKS
 from experiments.b_coder.claims import claims, train_curve
 from experiments.b_coder.run import CURVE_EVERY, RESULTS
 from hinf_rl.agents.bcoder import RANKERS
+from hinf_rl.evaluation import style
 from hinf_rl.training.files import read_json, write_atomic
 
 FOLDER = Path(__file__).parent
 Results = Mapping[str, Any]
 _MAIN = tuple(arm.name for arm in ARMS if arm.group == "main")
-_STYLES = (
-    {"color": "#0b4f8a", "linestyle": "-", "marker": "o"},
-    {"color": "#d9720b", "linestyle": "--", "marker": "s"},
-    {"color": "#3f8f3a", "linestyle": "-.", "marker": "^"},
-    {"color": "#8a3f86", "linestyle": ":", "marker": "D"},
-    {"color": "#555555", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
-    {"color": "#b02a30", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "x"},
-)
 
 
 def load(folder: Path) -> tuple[Results, dict[str, Results]]:
@@ -180,12 +169,12 @@ def figure(checkpoint: Results, arms: Mapping[str, Results], path: Path) -> None
         ("algorithms", [arm for arm in ARMS if arm.group == "main"]),
         ("alpha", [arm for arm in ARMS if arm.name == "bcoder" or arm.group == "alpha"]),
     )
-    canvas, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    canvas, axes = style.panels(len(panels), inches=(5.5, 4.2))
     start = [row["train"]["pass@1"] for row in checkpoint["seeds"].values()]
     steps = np.arange(0, POLICY_STEPS + 1, CURVE_EVERY)
     for axis, (title, members) in zip(axes, panels, strict=True):
         members = [arm for arm in members if arm.name in arms]
-        for arm, style in zip(members, _STYLES, strict=False):
+        for index, arm in enumerate(members):
             results = arms[arm.name]
             label = f"alpha {arm.agent.alpha:g}" if title == "alpha" else arm.title
             runs = np.array(
@@ -194,17 +183,16 @@ def figure(checkpoint: Results, arms: Mapping[str, Results], path: Path) -> None
                     for seed in results["seeds"]
                 ]
             )
-            axis.plot(steps, runs.mean(axis=0), label=label, markersize=4, **style)
+            look = style.line(index)
+            axis.plot(steps, runs.mean(axis=0), label=label, markersize=4, **look)
             axis.fill_between(
-                steps, runs.min(axis=0), runs.max(axis=0), color=style["color"], alpha=0.15
+                steps, runs.min(axis=0), runs.max(axis=0), color=look["color"], alpha=0.15
             )
         axis.axhline(np.mean(start), color="black", linewidth=0.8, linestyle=":")
-        axis.set_xlabel("steps of stage two")
-        axis.legend(fontsize=8)
-        axis.set_title(title)
-    axes[0].set_ylabel("share of right programs, training problems")
-    canvas.savefig(path, dpi=110)
-    plt.close(canvas)
+        style.finish(axis, x="steps of stage two", y="training programs right", title=title)
+        axis.legend(fontsize=8, frameon=False, handlelength=3.5)
+    axes[1].sharey(axes[0])
+    style.save(canvas, path)
 
 
 def origin(arms: Mapping[str, Results]) -> list[str]:

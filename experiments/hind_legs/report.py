@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hinf_rl.evaluation import plots
+from hinf_rl.evaluation import plots, style
 from hinf_rl.training.files import read_json, write_atomic
 from hinf_rl.training.provenance import described_device
 
 RESULTS = Path(__file__).parent / "results"
 ZERO, TRAINED = "zero action", "trained"
 _KINDS = ("nominal", "randomised", "continuous", "sudden")
-_STYLES = {
-    TRAINED: {"color": "#0b4f8a", "linestyle": "-", "marker": "o"},
-    ZERO: {"color": "#d9720b", "linestyle": "--", "marker": "s"},
-}
+_ARMS = (TRAINED, ZERO)
 
 
 def load() -> dict[str, Any]:
@@ -68,7 +65,7 @@ def tracking_table(result: Mapping[str, Any]) -> list[str]:
     }
     lines = ["| without force, until the fall | trained | zero action |", "|---|---|---|"]
     for name, read in measures.items():
-        row = [_interval(read(result["arms"][arm]["cells"]["nominal"])) for arm in (TRAINED, ZERO)]
+        row = [_interval(read(result["arms"][arm]["cells"]["nominal"])) for arm in _ARMS]
         lines.append(f"| {name} | " + " | ".join(row) + " |")
     return lines
 
@@ -77,7 +74,7 @@ def acceptance(result: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """What was asked beforehand: longer on two legs than zero action, with and without force."""
     rows = []
     for name in ("nominal", "randomised", "continuous-1", "sudden-1"):
-        ours, theirs = (result["arms"][arm]["cells"][name] for arm in (TRAINED, ZERO))
+        ours, theirs = (result["arms"][arm]["cells"][name] for arm in _ARMS)
         unit = result["arms"][TRAINED]["protocol"]["unit"]
         # The intervals must not touch: a little longer on average proves little.
         low, high = ours["survival_time_s"][1], theirs["survival_time_s"][2]
@@ -106,26 +103,20 @@ def acceptance_table(result: Mapping[str, Any]) -> list[str]:
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Time on two legs over the size of the force, one panel for each kind of force."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    for panel, kind in zip(figure.subplots(1, 2, sharey=True), _KINDS[2:], strict=True):
-        for arm, style in _STYLES.items():
+    figure, panels = style.panels(2, inches=(4.2, 3.4))
+    for panel, kind in zip(panels, _KINDS[2:], strict=True):
+        for index, arm in enumerate(_ARMS):
+            look = style.line(index)
             cells = result["arms"][arm]["cells"]
             shown = [cells["nominal"], *(c for c in cells.values() if c["kind"] == kind)]
             mean, low, high = zip(*(cell["survival_time_s"] for cell in shown), strict=True)
             size = [cell["magnitude"] for cell in shown]
-            panel.plot(size, mean, label=arm, **style)
-            panel.fill_between(size, low, high, color=style["color"], alpha=0.15)
-        panel.set_title(f"{kind} force", fontsize=9)
-        panel.set_xlabel("size (N)")
+            panel.plot(size, mean, label=arm, **look)
+            panel.fill_between(size, low, high, color=look["color"], alpha=0.15)
+        style.finish(panel, x="size (N)", y="time on two legs (s)", title=f"{kind} force")
         panel.set_ylim(bottom=0.0)
-        panel.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("time on two legs (s)")
-    figure.axes[0].legend(fontsize=8, frameon=False)
-    canvas.print_figure(path, dpi=120)
+    style.legend(figure, panels)
+    style.save(figure, path)
 
 
 def origin(result: Mapping[str, Any]) -> str:

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 from hinf_rl.envs.legged.config import TerrainConfig
 from hinf_rl.envs.legged.heights import TILE_KINDS
 from hinf_rl.envs.legged.terrain import build_terrain, column_kinds
+from hinf_rl.evaluation import style
 from hinf_rl.evaluation.statistics import Interval, stratified_interval, wilson_interval
 from hinf_rl.training.files import read_json, write_atomic
 from hinf_rl.training.provenance import described_device
 
 RESULTS = Path(__file__).parent / "results"
-_STYLES = ("-o", "--s", "-.^", ":D", "-v", "--x")
 
 
 def cells_of(data: Mapping[str, Any], kind: str) -> dict[int, Mapping[str, Any]]:
@@ -118,15 +118,13 @@ def representation_table(data: Mapping[str, Any]) -> list[str]:
 
 def draw_survival(data: Mapping[str, Any], path: Path) -> None:
     """Survival and progress over levels, one line for each kind."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2)
+    figure, panels = style.panels(2, inches=(4.5, 3.6))
     found = rows(data)
     for panel, name, label in (
         (panels[0], "survival", "survival"),
         (panels[1], "progress", "walked / asked for"),
     ):
-        for kind, style in zip(TILE_KINDS, _STYLES, strict=True):
+        for index, kind in enumerate(TILE_KINDS):
             line = [(row["level"], row[name]) for row in found if row["kind"] == kind]
             if line:
                 levels, values = zip(*line, strict=True)
@@ -135,14 +133,14 @@ def draw_survival(data: Mapping[str, Any], path: Path) -> None:
                     levels,
                     [v.mean for v in values],
                     yerr=np.maximum(errors, 0.0),
-                    fmt=style,
                     capsize=2,
                     label=kind.replace("_", " "),
+                    **style.line(index),
                 )
-        panel.set(xlabel="level", ylabel=label, ylim=(-0.05, 1.08))
-        panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+        style.finish(panel, x="level", y=label)
+        panel.set_ylim(-0.05, 1.08)
+    style.legend(figure, panels)
+    style.save(figure, path)
 
 
 def draw_world(path: Path) -> None:

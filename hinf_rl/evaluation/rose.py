@@ -38,7 +38,7 @@ def attack_rose(result: Mapping[str, Any], path: Path, *, fraction: float = 1.0)
         len(shown), inches=(2.7, 3.0), columns=5 if len(shown) <= 5 else 4, projection="polar"
     )
     for panel, (name, cell) in zip(panels, shown, strict=True):
-        _draw_rose(panel, cell, longest)
+        _draw_rose(panel, cell, longest, unit)
         panel.set_title(
             f"{name}\nsurvival {cell['survival'][0]:.2f}, mean {cell['force'][0]:.3g} {unit}",
             fontsize=8,
@@ -56,7 +56,7 @@ def _named(cell: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return f"{cell['attacker']}: seeks the {cell['objective']}", cell
 
 
-def _draw_rose(panel: Any, cell: Mapping[str, Any], longest: float) -> None:
+def _draw_rose(panel: Any, cell: Mapping[str, Any], longest: float, unit: str) -> None:
     from matplotlib import colormaps
 
     survival = cell.get("rose_survival") or [None] * NUM_SECTORS
@@ -74,7 +74,7 @@ def _draw_rose(panel: Any, cell: Mapping[str, Any], longest: float) -> None:
     panel.set_theta_zero_location("N")  # the first axis, forward, points up
     panel.set_thetagrids(range(0, 360, 90), ["x", "y", "-x", "-y"])
     panel.tick_params(labelsize=7)
-    panel.set_rgrids([longest / 2, longest], ["", f"{longest:.2g}"], angle=45)
+    panel.set_rgrids([longest / 2, longest], ["", f"{longest:.2g} {unit}"], angle=45)
     panel.grid(alpha=0.4, linewidth=0.6)
 
 
