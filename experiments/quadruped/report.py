@@ -14,6 +14,7 @@ from hinf_rl.training.provenance import described_device
 
 RESULTS = Path(__file__).parent / "results"
 ORDER = ("nominal", "domain_randomisation", "rarl", "unconstrained", "hinf")
+_MAIN_JOB = "main_job"
 _SURVIVAL = (
     ("nominal", "nominal"),
     ("randomised", "randomised"),
@@ -37,9 +38,11 @@ _TRACKING = {
 
 
 def load(folder: Path = RESULTS) -> dict[str, Any]:
-    """Results by algorithm, as far as they are there."""
-    paths = {name: folder / f"{name}.json" for name in ORDER}
-    return {name: read_json(path) for name, path in paths.items() if path.exists()}
+    """Results by algorithm, as far as they are there; then the variants by name."""
+    arms = {path.stem: path for path in sorted(folder.glob("*.json")) if path.stem != _MAIN_JOB}
+    names = [name for name in ORDER if name in arms]
+    names += [name for name in arms if name not in ORDER]
+    return {name: read_json(arms[name]) for name in names}
 
 
 def acceptance_table(arms: Mapping[str, Any]) -> list[str]:
@@ -120,7 +123,7 @@ def tracking_table(arms: Mapping[str, Any]) -> list[str]:
 
 def main_job_table() -> list[str]:
     """What `make train` gave on a fresh clone: one seed, intervals over episodes."""
-    job = read_json(RESULTS / "main_job.json")
+    job = read_json(RESULTS / f"{_MAIN_JOB}.json")
     shown = [(cell, label) for cell, label in _SURVIVAL if cell in job["cells"]]
     return [
         f"One seed of {job['steps_per_seed'] / 1e6:.1f} M steps, trained in "

@@ -138,7 +138,7 @@ def draw_survival(data: Mapping[str, Any], path: Path) -> None:
                     **style.line(index),
                 )
         style.finish(panel, x="level", y=label)
-        panel.set_ylim(-0.05, 1.08)
+        panel.set_ylim(bottom=-0.05)
     style.legend(figure, panels)
     style.save(figure, path)
 
@@ -174,11 +174,12 @@ def draw_world(path: Path) -> None:
 def markdown(data: Mapping[str, Any], stem: str) -> str:
     """The report as text."""
     config, made = data["config"], data["training"]
+    seeds = "1 seed" if config["seeds"] == 1 else f"{config['seeds']} seeds"
     return "\n".join(
         [
             "# Terrain: results",
             "",
-            f"`{config['task']}`, `{config['algorithm']}`, {config['seeds']} seeds of "
+            f"`{config['task']}`, `{config['algorithm']}`, {seeds} of "
             f"{config['steps_per_seed'] / 1e6:.2f} M steps. {config['episodes']} walks of "
             f"{config['duration_s']:g} s per seed, kind and level, {config['speed_m_s']:g} m/s "
             "straight ahead from a random heading, nominal physics, no forces. Mean with 95 % "
@@ -189,6 +190,8 @@ def markdown(data: Mapping[str, Any], stem: str) -> str:
             *table(data),
             "",
             f"![survival over level]({stem}.png)",
+            "",
+            "![a walk over rough ground](rough.png)",
             "",
             "![the kinds of terrain](world.png)",
             "",

@@ -9,6 +9,7 @@ Results are written after every kind and level; those that the file already hold
 
 import argparse
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,16 @@ from experiments.terrain.walk import Walker, Walks, make_walk, walk_config
 from hinf_rl.commands.train import train_run
 from hinf_rl.envs.legged.config import TerrainConfig
 from hinf_rl.envs.legged.heights import TILE_KINDS
+from hinf_rl.evaluation import disturbances
 from hinf_rl.evaluation.protocol import held_out_key
+from hinf_rl.evaluation.render import render_rollout
 from hinf_rl.training.checkpoint import available_steps, select_seed
 from hinf_rl.training.files import read_json, write_json
 from hinf_rl.training.provenance import provenance
 from hinf_rl.training.run_directory import RunDirectory, load_run, read_config
 
 RESULTS = Path(__file__).parent / "results" / "walks.json"
+_FILM_S = 6.0
 NUM_COLUMNS = 4
 """Different tiles of each kind and level, where chance shapes them."""
 
@@ -87,6 +91,17 @@ def measure(options: argparse.Namespace, data: dict[str, Any], output: Path) -> 
             write_json(output, data)
             survived = sum(one.survived.mean() for one in walks) / len(walks)
             print(f"{name}: survived {survived:.2f}", flush=True)
+
+
+def film(options: argparse.Namespace) -> None:
+    """Draws the first seed over rough ground."""
+    config, policies = load(options.run)
+    terrain = TerrainConfig(kind="rough_slope", level=6, num_columns=NUM_COLUMNS)
+    env = make_walk(walk_config(config.env, terrain, duration_s=options.duration), options.speed)
+    nobody = disturbances.Quiet(env.spec.disturbance.size)
+    steps = math.ceil(_FILM_S / env.spec.dt_s)
+    folder = options.output.parent
+    render_rollout(env, policies[0], nobody, held_out_key(), folder, name="rough", num_steps=steps)
 
 
 def header(options: argparse.Namespace) -> dict[str, Any]:
@@ -154,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     measure(options, begin(options), options.output)
+    film(options)
     print(write_report(options.output))
 
 
