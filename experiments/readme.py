@@ -76,6 +76,7 @@ def peers() -> list[str]:
 # The sections in their order, each with the file that it is rendered from.
 _SECTIONS = (
     ("quadruped/results/hinf.json", lambda: _report("quadruped").readme_section()),
+    ("first_hour/results/steps.json", lambda: _report("first_hour").readme_section()),
     ("lq_game/results/lq_game.json", lq_game),
     ("multiplier/results/multiplier.json", multiplier),
     ("cartpole/results/main.json", cartpole),
