@@ -51,7 +51,7 @@ def smaller(command: str) -> str:
 
 
 def take(command: str, folder: Path) -> dict[str, Any]:
-    """Runs one command in the clone; its seconds and its last line."""
+    """Runs one command in the clone and returns its seconds; ends the script where it fails."""
     path = f"{folder / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
     begin = time.perf_counter()
     done = subprocess.run(
@@ -64,12 +64,11 @@ def take(command: str, folder: Path) -> dict[str, Any]:
         check=False,
     )
     seconds = time.perf_counter() - begin
-    said = [line for line in done.stdout.splitlines() if line.strip()]
     print(f"{seconds:6.1f} s  {command}", flush=True)
     if done.returncode:
-        sys.exit("\n".join([*said[-20:], f"exit code {done.returncode}: {command}"]))
-    last = said[-1] if said else ""
-    return {"command": command, "seconds": seconds, "last_line": last.replace(str(folder), ".")}
+        said = done.stdout.splitlines()[-20:]
+        sys.exit("\n".join([*said, f"exit code {done.returncode}: {command}"]))
+    return {"command": command, "seconds": seconds}
 
 
 def moving_pictures(folder: Path) -> list[str]:

@@ -115,6 +115,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             panel.fill_between(size, low, high, color=look["color"], alpha=0.15)
         style.finish(panel, x="size (N)", y="time on two legs (s)", title=f"{kind} force")
         panel.set_ylim(bottom=0.0)
+    panels[1].sharey(panels[0])
     style.legend(figure, panels)
     style.save(figure, path)
 

@@ -116,6 +116,21 @@ def representation_table(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def physics_steps_table(data: Mapping[str, Any]) -> list[str]:
+    """Survival and tracking of the same walks with each length of the physics step."""
+    lines = [
+        "| physics step | contact's time constant | survival | velocity error (m/s) |",
+        "|---|---|---|---|",
+    ]
+    for name, cell in data["cells"].items():
+        step_ms = 1000 * float(name)
+        lines.append(
+            f"| {step_ms:g} ms | {2 * step_ms:g} ms | {_text(interval(cell['survived']))} | "
+            f"{_text(interval(cell['velocity_error']))} |"
+        )
+    return lines
+
+
 def draw_survival(data: Mapping[str, Any], path: Path) -> None:
     """Survival and progress over levels, one line for each kind."""
     figure, panels = style.panels(2, inches=(4.5, 3.6))
@@ -219,6 +234,23 @@ def main() -> None:
     given = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "walks.json"
     if given.exists():
         print(write_report(given))
+    steps = RESULTS / "physics_steps.json"
+    if steps.exists():
+        data = read_json(steps)
+        config, made = data["config"], data["evaluation"]
+        lines = [
+            "# Physics steps on terrain",
+            "",
+            f"{config['episodes']} walks of {config['duration_s']:g} s over gentle slopes, native "
+            f"physics, of the policy trained in `{config['trained_on']}` with steps of "
+            f"{1000 * config['trained_with_s']:g} ms.",
+            "",
+            *physics_steps_table(data),
+            "",
+            f"`{made['command']}`, {made['date_utc'][:10]}.",
+            "",
+        ]
+        write_atomic(steps.with_suffix(".md"), "\n".join(lines))
     speeds = RESULTS / "representation.json"
     if speeds.exists():
         lines = ["# How stairs are held: speeds", "", *representation_table(read_json(speeds)), ""]

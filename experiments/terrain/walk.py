@@ -14,7 +14,7 @@ from hinf_rl.envs.legged.config import TerrainConfig, VelocityConfig
 from hinf_rl.envs.legged.velocity import VelocityEnv
 from hinf_rl.envs.wrappers import HistoryWrapper
 
-_PHYSICS_DT_S = 0.005
+PHYSICS_DT_S = 0.005
 """Of the walks, whatever the training took: with 10 ms native physics swallows feet that strike."""
 
 
@@ -60,14 +60,18 @@ class Walks(NamedTuple):
 
 
 def walk_config(
-    config: VelocityConfig, terrain: TerrainConfig, *, duration_s: float
+    config: VelocityConfig,
+    terrain: TerrainConfig,
+    *,
+    duration_s: float,
+    physics_dt_s: float = PHYSICS_DT_S,
 ) -> VelocityConfig:
-    """A run's task on other ground, in nominal native physics of 5 ms, under one command."""
+    """A run's task on other ground, in nominal native physics, under one command."""
     return dataclasses.replace(
         config,
         physics="native",
-        physics_dt_s=_PHYSICS_DT_S,
-        substeps=round(config.dt_s / _PHYSICS_DT_S),
+        physics_dt_s=physics_dt_s,
+        substeps=round(config.dt_s / physics_dt_s),
         randomise=False,
         terrain=terrain,
         heading_command=True,

@@ -42,8 +42,9 @@ def test_a_command_that_fails_ends_with_what_it_said(tmp_path, capsys):
     command = shlex.join([sys.executable, "-c", "print('why'); raise SystemExit(3)"])
     with pytest.raises(SystemExit, match=re.compile(r"why\nexit code 3", re.DOTALL)):
         run.take(command, tmp_path)
-    fine = run.take(shlex.join([sys.executable, "-c", "print('done\\n')"]), tmp_path)
-    assert fine["last_line"] == "done" and fine["seconds"] > 0.0
+    command = shlex.join([sys.executable, "-c", "print('done')"])
+    fine = run.take(command, tmp_path)
+    assert fine["command"] == command and fine["seconds"] > 0.0
 
 
 def test_the_report_adds_up_the_way_to_the_picture():

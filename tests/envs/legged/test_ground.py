@@ -257,13 +257,28 @@ def test_native_physics_and_mjx_rest_at_the_same_heights():
     np.testing.assert_allclose(feet[1], feet[0], atol=1e-2)
 
 
+def on_the_field(bodies, *, timestep):
+    """The world's height field and some bodies on it, in MuJoCo alone."""
+    field = env_of().ground.height_field
+    size = f"{field.half_size_m[0]} {field.half_size_m[1]} {field.range_m} {field.base_m}"
+    rows, columns = field.elevation.shape
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><option timestep="{timestep}"/><asset><hfield name="h" nrow="{rows}" '
+        f'ncol="{columns}" size="{size}"/></asset><worldbody><geom type="hfield" hfield="h" '
+        f'contype="2" conaffinity="0" pos="0 0 {field.lowest_m}"/>{"".join(bodies)}</worldbody>'
+        "</mujoco>"
+    )
+    model.hfield_data[:] = field.elevation.reshape(-1)
+    return model, mujoco.MjData(model)
+
+
 def test_nothing_that_falls_on_any_kind_falls_through():
-    """Balls and boxes against the same height field, in MuJoCo alone.
+    """Balls and boxes dropped from 0.3 m.
 
     A contact's time constant is 20 ms: what hits at v sinks in by v times 7 ms, which must be less
     than its radius. From 0.3 m v is 2.4 m/s, 18 mm.
     """
-    field, terrain = env_of().ground.height_field, env_of().ground.terrain
+    terrain = env_of().ground.terrain
     random = np.random.default_rng(0)
     bodies = []
     for index in range(60):
@@ -274,15 +289,7 @@ def test_nothing_that_falls_on_any_kind_falls_through():
             f'<body pos="{x} {y} {z}"><freejoint/><geom {shape} mass="1" contype="0" '
             'conaffinity="2"/></body>'
         )
-    rows, columns = field.elevation.shape
-    model = mujoco.MjModel.from_xml_string(
-        f'<mujoco><option timestep="0.002"/><asset><hfield name="h" nrow="{rows}" '
-        f'ncol="{columns}" size="{field.half_size_m[0]} {field.half_size_m[1]} {field.range_m} '
-        f'{field.base_m}"/></asset><worldbody><geom type="hfield" hfield="h" contype="2" '
-        f'conaffinity="0" pos="0 0 {field.lowest_m}"/>{"".join(bodies)}</worldbody></mujoco>'
-    )
-    model.hfield_data[:] = field.elevation.reshape(-1)
-    data = mujoco.MjData(model)
+    model, data = on_the_field(bodies, timestep=0.002)
     mujoco.mj_step(model, data, 500)
     places = data.xpos[1:]
     depths = places[:, 2] - ray_heights(places[:, :2])
@@ -291,39 +298,34 @@ def test_nothing_that_falls_on_any_kind_falls_through():
     assert np.median(speeds) < 0.05  # most have come to rest; some still slide or roll
 
 
-@pytest.mark.parametrize(("time_constant_s", "is_swallowed"), [(0.01, False), (0.02, True)])
-def test_a_foot_that_strikes_at_5_m_s_is_pushed_out(time_constant_s, is_swallowed):
-    """The task's contacts on terrain push it out; MuJoCo's own would hold it below the ground."""
-    env = env_of()
-    field, terrain = env.ground.height_field, env.ground.terrain
-    model = mujoco.MjModel.from_xml_string(
-        build_mjcf(A1, timestep=0.005, collisions="feet", height_field=field)
-    )
-    feet = [model.geom(f"{leg}_foot").id for leg in ("FL", "FR", "RL", "RR")]
-    np.testing.assert_allclose(model.geom_solref[feet], [[0.01, 1.0]] * 4)
+def test_contacts_on_terrain_are_as_quick_as_the_timestep_allows():
+    field = env_of().ground.height_field
+    for height_field, constant_s in ((field, 0.01), (None, 0.02)):
+        text = build_mjcf(A1, timestep=0.005, collisions="feet", height_field=height_field)
+        model = mujoco.MjModel.from_xml_string(text)
+        feet = [model.geom(f"{leg}_foot").id for leg in ("FL", "FR", "RL", "RR")]
+        np.testing.assert_allclose(model.geom_solref[feet], [[constant_s, 1.0]] * 4)
+
+
+@pytest.mark.parametrize(("time_constant_s", "sinks"), [(0.01, False), (0.02, True)])
+def test_the_centre_of_a_foot_that_strikes_at_5_m_s_stays_above_the_ground(time_constant_s, sinks):
+    """With the task's contacts on terrain; with MuJoCo's own it does not."""
+    terrain = env_of().ground.terrain
     random = np.random.default_rng(0)
     places = random.uniform((-11, -23), (11, 23), (40, 2))
     heights = np.asarray(height_at(terrain, *places.T.astype(np.float32)))
-    balls = "".join(
+    balls = [
         f'<body pos="{x} {y} {z + 0.04}"><freejoint/><geom type="sphere" size="0.0265" mass="1" '
         f'contype="0" conaffinity="2" priority="1" solref="{time_constant_s} 1"/></body>'
         for (x, y), z in zip(places, heights, strict=True)
-    )
-    size = f"{field.half_size_m[0]} {field.half_size_m[1]} {field.range_m} {field.base_m}"
-    rows, columns = field.elevation.shape
-    model = mujoco.MjModel.from_xml_string(
-        f'<mujoco><option timestep="0.005"/><asset><hfield name="h" nrow="{rows}" '
-        f'ncol="{columns}" size="{size}"/></asset><worldbody><geom type="hfield" hfield="h" '
-        f'contype="2" conaffinity="0" pos="0 0 {field.lowest_m}"/>{balls}</worldbody></mujoco>'
-    )
-    model.hfield_data[:] = field.elevation.reshape(-1)
-    data = mujoco.MjData(model)
+    ]
+    model, data = on_the_field(balls, timestep=0.005)
     data.qvel.reshape(-1, 6)[:, 2] = -5.0
     lowest = np.full(40, np.inf)
     for _ in range(40):
         mujoco.mj_step(model, data)
         lowest = np.minimum(lowest, data.xpos[1:, 2] - ray_heights(data.xpos[1:, :2]))
-    assert (lowest < 0.0).any() == is_swallowed
+    assert (lowest < 0.0).any() == sinks
 
 
 def test_a_fall_is_the_trunk_touching_the_ground_where_it_is():
