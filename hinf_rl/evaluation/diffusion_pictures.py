@@ -20,6 +20,7 @@ Draw = Callable[[Any, Outcome], None]
 _PATHS = 48
 _PICTURES_PER_CLASS = 5
 _RING_SPAN = 3.2
+_FRAME = "#0b4f8a"
 
 
 def draw_ring(axis: Any, outcome: Outcome) -> None:
@@ -68,20 +69,26 @@ def draw_reach(axis: Any, outcome: Outcome) -> None:
 
 
 def draw_images(axis: Any, outcome: Outcome) -> None:
-    """Draws a grid of pictures, a row for each class that was asked for.
+    """Draws a grid of framed pictures, a row for each class that was asked for.
 
     Args:
       axis: to draw on.
       outcome: "sample" [M, side^2] and "context" [M, classes].
     """
+    import matplotlib
+
     label, sample = np.argmax(outcome["context"], axis=1), outcome["sample"]
     side, rows = round(sample.shape[1] ** 0.5), len(CLASSES)
     grid = np.full((rows, _PICTURES_PER_CLASS, side + 1, side + 1), np.nan)
     for row in range(rows):
         chosen = sample[label == row][:_PICTURES_PER_CLASS].reshape(-1, side, side)
-        grid[row, : len(chosen), :side, :side] = chosen
+        grid[row, : len(chosen), 1:, 1:] = chosen
     canvas = grid.transpose(0, 2, 1, 3).reshape(rows * (side + 1), -1)
-    axis.imshow(canvas, cmap="gray", vmin=-1.2, vmax=1.2)
+    framed = np.pad(canvas, ((0, 1), (0, 1)), constant_values=np.nan)
+    # What is not a number is the frame: no grey, since a picture may be white or black to its edge.
+    axis.imshow(
+        framed, cmap=matplotlib.colormaps["gray"].with_extremes(bad=_FRAME), vmin=-1.2, vmax=1.2
+    )
     axis.axis("off")
 
 

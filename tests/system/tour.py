@@ -17,6 +17,8 @@ from pathlib import Path
 ITERATIONS = 300
 TRAIN = ("train", "cartpole", "--output", "run", "--steps", str(8 * 8 * ITERATIONS), "--resume")
 TRAIN += ("--set", "log_every=1", "agent.num_envs=8", "agent.unroll_length=8", "agent.num_epochs=1")
+SMALL = ("agent.num_envs=8", "agent.unroll_length=8", "agent.num_epochs=1")
+SMALL += ("agent.num_minibatches=1", "agent.actor.hidden=[32]", "agent.critic.hidden=[32]")
 HINF_RL = str(Path(sys.executable).with_name("hinf-rl"))
 # A cache within the environment: the second start of a training compiles nothing.
 # Where jaxlib has them, the older emitters compile in a third of the time (see tests/conftest.py).
@@ -49,6 +51,7 @@ def main() -> None:
     command("export", "run", "--format", "onnx")
     command("export", "run", "--format", "numpy")
     check_that_the_files_agree(folder / "run" / "export")
+    walk_elsewhere()
     # The robot's model is made by the package, and its physics are MuJoCo's own.
     python(
         "from hinf_rl.commands.doctor import describe_physics as physics;"
@@ -98,6 +101,15 @@ def check_that_the_files_agree(folder: Path) -> None:
         actions = policy.step(observation=seen)
         (found,) = session.run(["action"], {entry.name: seen})
         np.testing.assert_allclose(found, actions, atol=1e-5)
+
+
+def walk_elsewhere() -> None:
+    """A robot's policy leaves training, and does in plain MuJoCo what it did there: falls."""
+    train = ("train", "aliengo", "--algorithm", "nominal", "--output", "robot")
+    command(*train, "--steps", "256", "--set", *SMALL)
+    command("export", "robot", "--format", "onnx")
+    said = command("verify", "robot/export/policy.onnx", "--run", "robot", "--episodes", "4")
+    assert said.splitlines()[-1] == "agree", said
 
 
 def command(*words: str) -> str:
