@@ -128,6 +128,7 @@ def _pictures(reward: str, objective: str, **changes: Any) -> Arm:
             "group_size": 8,
             **_SLOW,
             "num_epochs": 2,
+            "learning_rate": 1e-3,
             **changes,
         }
     )
@@ -140,10 +141,14 @@ def _pictures(reward: str, objective: str, **changes: Any) -> Arm:
     )
 
 
+_PICTURES_BETA = {"compressible": 0.005, "brightness": 0.003, "relabelled": 0.02}
+# The control pays the same price of KL.
 PICTURES = (
-    _pictures("compressible", "prdp", beta=0.005, learning_rate=1e-3),
-    _pictures("brightness", "prdp", beta=0.003, learning_rate=1e-3),
-    _pictures("relabelled", "prdp", beta=0.02, learning_rate=1e-3),
+    *(_pictures(name, "prdp", beta=beta) for name, beta in _PICTURES_BETA.items()),
+    *(
+        _pictures(name, "ddpo_group", beta=beta, kl_penalty=beta, **_GROUP)
+        for name, beta in _PICTURES_BETA.items()
+    ),
 )
 
 

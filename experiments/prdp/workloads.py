@@ -62,9 +62,10 @@ def pictures(reward: str = "quantised") -> Workload:
         side=16,
         shift=2,
         network="unet",
+        channels=(8, 16, 32),
         reward=reward,
         schedule=ScheduleConfig(steps=10, sigma_min=0.05),
-        pretrain=PretrainConfig(steps=1200, batch=64, learning_rate=2e-3),
+        pretrain=PretrainConfig(steps=2500, batch=64, learning_rate=3e-3),
     )
     return Workload(problem=make_images(config), num_held_out=128, num_shown=32)
 

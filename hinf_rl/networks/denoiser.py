@@ -70,7 +70,7 @@ class UNetDenoiser(nn.Module):
         """Maps [M, H W C], [M] and [M, C'] to [M, H W C]."""
         features = jnp.concatenate([time_embedding(time, self.time_size), condition], axis=-1)
         embedding = jax.nn.silu(nn.Dense(self.time_size)(features))
-        h = nn.Conv(self.widths[0], (3, 3))(x.reshape(-1, *self.shape))
+        h = Conv3x3(self.widths[0])(x.reshape(-1, *self.shape))
         skips = []
         for width in self.widths[:-1]:
             h = _Block(width)(h, embedding)
@@ -81,7 +81,32 @@ class UNetDenoiser(nn.Module):
             h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
             h = _Block(width)(jnp.concatenate([h, skip], axis=-1), embedding)
         h = jax.nn.silu(nn.GroupNorm(num_groups=4)(h))
-        return nn.Conv(self.shape[-1], (3, 3))(h).reshape(x.shape)
+        return Conv3x3(self.shape[-1])(h).reshape(x.shape)
+
+
+class Conv3x3(nn.Module):
+    """A convolution with kernels of 3 x 3 that keeps the size, as one matrix product.
+
+    Of shifted copies of the image: inside a scan XLA's own convolution runs on one thread of a CPU
+    and its gradient takes eight times as long. Parameters are those of `flax.linen.Conv`.
+
+    Attributes:
+      features: channels of the result.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [M, H, W, C] to [M, H, W, features]; beyond the border is 0."""
+        height, width, channels = x.shape[1:]
+        shape = (3, 3, channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        columns = jnp.concatenate(shifted, axis=-1)
+        return columns @ kernel.reshape(-1, self.features) + bias[None, None, None]
 
 
 def _halved(x: Array) -> Array:
@@ -97,11 +122,11 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array) -> Array:
-        h = x if x.shape[-1] == self.width else nn.Conv(self.width, (1, 1))(x)
-        inner = nn.Conv(self.width, (3, 3))(jax.nn.silu(nn.GroupNorm(num_groups=4)(h)))
+        h = x if x.shape[-1] == self.width else nn.Dense(self.width)(x)
+        inner = Conv3x3(self.width)(jax.nn.silu(nn.GroupNorm(num_groups=4)(h)))
         inner = inner + nn.Dense(self.width)(embedding)[:, None, None, :]
-        inner = nn.Conv(self.width, (3, 3))(jax.nn.silu(nn.GroupNorm(num_groups=4)(inner)))
+        inner = Conv3x3(self.width)(jax.nn.silu(nn.GroupNorm(num_groups=4)(inner)))
         return h + inner
 
 
-__all__ = ["MLPDenoiser", "UNetDenoiser", "time_embedding"]
+__all__ = ["Conv3x3", "MLPDenoiser", "UNetDenoiser", "time_embedding"]
