@@ -120,7 +120,7 @@ def _dppo(name: str, task: str, **changes: Any) -> Arm:
     return Arm(name=name, task=task, config=config, members={"": {}}, every=config.iterations // 4)
 
 
-def _pictures(reward: str, objective: str, **changes: Any) -> Arm:
+def _pictures(reward: str, label: str, **changes: Any) -> Arm:
     config = FinetuneConfig(
         **{
             "iterations": 40,
@@ -133,7 +133,7 @@ def _pictures(reward: str, objective: str, **changes: Any) -> Arm:
         }
     )
     return Arm(
-        name=f"pictures_{reward}_{objective}",
+        name=f"pictures_{reward}_{label}",
         task=f"pictures_{reward}",
         config=config,
         members={"": {}},
