@@ -27,12 +27,13 @@ help:
 
 setup: $(STAMP)
 
-# The version of the Python inside .venv chooses the constraints, whatever python3 is by now.
+# The version of the Python inside .venv chooses the constraints, whatever python3 is by now; gymnax
+# fits those of 3.11 only (see the extra in pyproject.toml).
 $(STAMP): pyproject.toml constraints/py311.txt constraints/py312.txt
 	@PYTHON="$(PYTHON)" sh constraints/make_venv.sh
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints/py$$($(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt \
-	  -e '.[$(EXTRAS)]'
+	version=$$($(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])') && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints/py$$version.txt -e ".[$(EXTRAS)$$(test $$version != 311 || echo ,gymnax)]"
 	@touch $@
 
 # --resume starts a run where there is none and goes on with one that was stopped.

@@ -99,7 +99,7 @@ def test_saddle_point_is_learned_from_samples(system, factor):
 # scalar, three states and one input have tests of their own above.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "seed", [4, 11, *(pytest.param(s, marks=pytest.mark.long) for s in (0, 7, 9))]
+    "seed", [4, *(pytest.param(s, marks=pytest.mark.long) for s in (0, 7, 9, 11))]
 )
 def test_random_systems_are_solved_at_any_size(seed):
     system = random_system(200 + seed, 1 + seed % 5, 1 + seed % 3, 1 + (seed // 2) % 3)

@@ -110,13 +110,6 @@ def test_each_policy_meets_fresh_attackers_of_both_kinds(run_dir, trained):
     assert results["cells"]["deliberate-1"]["survival"][0] == 0.0
 
 
-def test_without_attackers_the_report_says_so(run_dir):
-    plan = report.AttackPlan(per_objective=0)
-    results = _evaluate(run_dir, attacks=plan)
-    assert "deliberate-1" not in results["cells"]
-    assert "No attacker was trained" in (run_dir / "report" / "report.md").read_text()
-
-
 def test_a_baseline_must_have_been_evaluated(run_dir, trained):
     with pytest.raises(UserError, match="hinf-rl evaluate"):
         _evaluate(run_dir, baseline=run_dir / "other")
@@ -125,11 +118,14 @@ def test_a_baseline_must_have_been_evaluated(run_dir, trained):
     _evaluate(run_dir, baseline=run_dir)
 
 
-def test_an_older_figure_does_not_pass_for_a_new_one(run_dir, trained):
+def test_without_attackers_the_report_says_so_and_keeps_no_older_figure(run_dir, trained):
+    folder = run_dir / "report"
     _evaluate(run_dir)
-    assert (run_dir / "report" / "attack.png").exists()
-    _evaluate(run_dir, attacks=report.AttackPlan(per_objective=0))
-    assert not (run_dir / "report" / "attack.png").exists()
+    assert (folder / "attack.png").exists()
+    results = _evaluate(run_dir, attacks=report.AttackPlan(per_objective=0))
+    assert "deliberate-1" not in results["cells"]
+    assert "No attacker was trained" in (folder / "report.md").read_text()
+    assert not (folder / "attack.png").exists()
 
 
 def test_a_task_without_limit_or_picture_is_measured_all_the_same(run_dir, monkeypatch, hazard_env):
