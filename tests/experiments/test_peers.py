@@ -319,6 +319,7 @@ def results():
             "seeds": {
                 "8": {
                     "provenance": {**source, "command": "y.py"},
+                    "updates": 976,
                     "starts": starts,
                     "summary": gymnax_cartpole.summary(starts),
                 }
@@ -338,7 +339,7 @@ def test_the_report_shows_lost_ratios_and_sides_without_a_number():
     assert any("8 seeds" in line and "0.50" in line for line in lost)
     assert not any("MJX" in line for line in lost)
     assert "no answer within 300 s" in text
-    assert "one cached state" in text and "a head of its own" in text
+    assert "compiling two larger" in text and "a head of its own" in text
     # Each origin once.
     assert text.count("`x.py`") == text.count("`y.py`") == 1
     # Where the time of a lost ratio goes: a quarter of ours is simulation.
@@ -356,4 +357,4 @@ def test_nothing_is_explained_where_nothing_is_lost():
     data["summary"] = brax_ppo.summary(Settings(turns=5), [brax_run(2.0)])
     text = "\n".join(peers_report.markdown({"brax_ppo": data}))
     assert "2.00" in text
-    assert "lost" not in text and "cached" not in text
+    assert "lost" not in text and "compiling" not in text
