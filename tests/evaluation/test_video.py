@@ -59,7 +59,7 @@ def test_without_an_encoder_there_is_no_mp4(tmp_path, monkeypatch):
 def test_a_strip_shows_the_frames_side_by_side(tmp_path):
     frames = _frames()
     path = video.write_strip(frames, tmp_path / "strip.png", indices=[0, 11])
-    strip = np.asarray(Image.open(path))
+    strip = np.asarray(Image.open(path).convert("RGB"))
     assert strip.shape == (124, 2 * 164, 3)
     np.testing.assert_array_equal(strip[2:122, 2:162], frames[0])
     np.testing.assert_array_equal(strip[2:122, 166:326], frames[11])
