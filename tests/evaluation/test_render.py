@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 
 from hinf_rl.envs.classic import CartPole, Pendulum
@@ -155,6 +156,11 @@ def test_a_force_in_the_heading_frame_is_turned_into_the_world(robot):
 
 def test_without_gl_a_robot_is_drawn_as_lines_and_the_note_says_what_to_install(robot):
     recording = _record(robot)
+    with rc_context({"figure.constrained_layout.use": True}):  # as a notebook may have it
+        _check_line_drawing(robot, recording)
+
+
+def _check_line_drawing(robot, recording):
     frames, renderer, note = render.draw(robot, recording, np.array([0, 9]), libraries=("none",))
     assert renderer == "lines" and "libegl1" in note and "libosmesa6" in note
     assert frames.shape == (2, 360, 960, 3)
