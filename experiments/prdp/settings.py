@@ -128,7 +128,7 @@ def _pictures(reward: str, label: str, **changes: Any) -> Arm:
             "group_size": 8,
             **_SLOW,
             "num_epochs": 2,
-            "learning_rate": 1e-3,
+            "learning_rate": 2e-4,
             **changes,
         }
     )
