@@ -138,7 +138,7 @@ def gymnax_profile(data: Mapping[str, Any]) -> list[str]:
         for name, label in (("ours", "ours"), ("whole_jit", "whole-training jit")):
             turn = statistics.median(s for start in entry["starts"] for s in start[name]["turn_s"])
             shares.append(f"{label} {turn:.2f} s, simulation in gymnax {_share(simulation, turn)}")
-        lines.append(f"- {seeds} seeds: {'; '.join(shares)}.")
+        lines.append(f"- {seeds} seed{'s' if seeds != '1' else ''}: {'; '.join(shares)}.")
     return lines
 
 
