@@ -19,7 +19,7 @@ NAMES = ("b_coder", "prdp", "quadruped", "quick_start")
 NUM_PICTURES = {"b_coder": 2, "prdp": 4, "quadruped": 6, "quick_start": 4}
 # The short mode of the quadruped trains no attacker, whose directions then have no picture.
 NUM_SHORT = {**NUM_PICTURES, "quadruped": 5}
-MAX_BYTES = 400_000
+MAX_BYTES = 600_000
 
 
 def _source(cell):
