@@ -223,8 +223,9 @@ def line_frames(
 
     views_at = scene.views_of(env, recording.physics, push, recording.parameters)
     count = len(views_at(int(picked[0])))
-    # The panels' places are given: no layout, whatever the caller's matplotlib is set to.
-    figure = Figure(figsize=(_WIDTH * count / 120, _HEIGHT / 120), dpi=120, layout="none")
+    figure = Figure(figsize=(_WIDTH * count / 120, _HEIGHT / 120), dpi=120)
+    # The panels' places are given, whatever the caller's matplotlib is set to.
+    figure.set_layout_engine("none")
     canvas = FigureCanvasAgg(figure)
     panels = [figure.add_axes((k / count, 0.0, 1.0 / count, 1.0)) for k in range(count)]
     frames = []
