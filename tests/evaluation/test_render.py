@@ -105,7 +105,7 @@ def test_a_cart_pole_falls_and_is_drawn(tmp_path):
     push = disturbances.continuous(env.spec, 0.6)
     done = render.render_rollout(env, _POLICY, push, jax.random.key(0), tmp_path, num_steps=100)
     assert done.renderer == "lines" and done.note == ""
-    strip = np.asarray(Image.open(done.strip))
+    strip = np.asarray(Image.open(done.strip).convert("RGB"))
     assert strip.shape == (364, 5 * 484, 3)
     _check_not_blank(strip[None])
     with Image.open(done.gif) as film:
@@ -207,7 +207,7 @@ def test_two_policies_are_filmed_under_the_same_push(tmp_path):
         sides, push, jax.random.key(0), tmp_path, num_steps=12, progress=lines.append
     )
     assert films.gif.name == "beside.gif" and len(lines) == 2
-    strip = np.asarray(Image.open(films.strip))
+    strip = np.asarray(Image.open(films.strip).convert("RGB"))
     # Three key frames, each of two films beside each other. The policies are the same and so are
     # start and push: the halves differ in the title alone.
     width = strip.shape[1] // 3
