@@ -108,7 +108,7 @@ def write_strip(frames: NDArray[np.uint8], path: Path, *, indices: Sequence[int]
     _check(frames)
     path.parent.mkdir(parents=True, exist_ok=True)
     strip = np.concatenate([np.pad(frames[i], ((2, 2), (2, 2), (0, 0))) for i in indices], axis=1)
-    # 256 colours show a rendered scene as well, in a third of the bytes.
+    # 256 colours show a rendered scene as well, in about half of the bytes.
     Image.fromarray(strip).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 

@@ -88,7 +88,7 @@ class Conv3x3(nn.Module):
     """A convolution with kernels of 3 x 3 that keeps the size, as one matrix product.
 
     Of shifted copies of the image: inside a scan XLA's own convolution runs on one thread of a CPU
-    and its gradient takes eight times as long. Parameters are those of `flax.linen.Conv`.
+    and its gradient takes several times as long. Parameters are those of `flax.linen.Conv`.
 
     Attributes:
       features: channels of the result.
