@@ -1,10 +1,11 @@
-"""Trains one of our environments with Brax's PPO, as its users would.
+"""Trains one of our environments with Brax's PPO, as its users would: undisturbed and pushed.
 
 Brax 0.14.2's trainers need jax < 0.10, which this package itself does not run on in full:
 `experiments.interop.run` starts this in an environment of its own.
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import time
@@ -20,17 +21,42 @@ RESULTS = Path(__file__).parent / "results" / "brax_ppo.json"
 EPISODE_LENGTH = 250
 
 
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+      push_share: largest random push, as a share of the environment's own limit; 0 for none.
+      asymmetric: the critic sees the push, too.
+    """
+
+    push_share: float
+    asymmetric: bool = False
+
+
+ARMS = {
+    "undisturbed": Arm(0.0),
+    "half": Arm(0.5),
+    "half_seen": Arm(0.5, asymmetric=True),
+    "full": Arm(1.0),
+    "full_seen": Arm(1.0, asymmetric=True),
+}
+
+
 def train(
-    *, num_timesteps: int, episode_length: int, asymmetric: bool, seed: int = 0
+    arm: Arm, *, num_timesteps: int, episode_length: int, num_evals: int = 6, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Trains the cart-pole under random pushes; returns what Brax's evaluations measured."""
+    """Trains the cart-pole; returns what Brax's evaluations measured, the first untrained."""
     from brax.training.agents.ppo import networks
     from brax.training.agents.ppo import train as ppo
 
+    config = CartPoleConfig(episode_length=episode_length)
+    limit = arm.push_share * config.disturbance_limit_n
     env = to_brax(
-        CartPole(CartPoleConfig(episode_length=episode_length)),
-        disturbance="random",
-        asymmetric=asymmetric,
+        CartPole(config),
+        disturbance="random" if limit else "none",
+        limit=limit or None,
+        asymmetric=arm.asymmetric,
     )
     begin = time.monotonic()
     lines: list[dict[str, Any]] = []
@@ -46,7 +72,7 @@ def train(
         print(json.dumps(line), flush=True)
         lines.append(line)
 
-    keys = {"policy_obs_key": "state", "value_obs_key": "privileged_state"} if asymmetric else {}
+    keys = {"policy_obs_key": "state", "value_obs_key": "privileged_state"}
     ppo.train(
         environment=env,
         num_timesteps=num_timesteps,
@@ -56,7 +82,7 @@ def train(
         batch_size=64,
         num_minibatches=4,
         num_updates_per_batch=4,
-        num_evals=4,
+        num_evals=num_evals,
         num_eval_envs=32,
         learning_rate=1e-3,
         entropy_cost=1e-3,
@@ -69,7 +95,7 @@ def train(
             policy_hidden_layer_sizes=(32, 32),
             value_hidden_layer_sizes=(32, 32),
             **kwargs,
-            **keys,
+            **(keys if arm.asymmetric else {}),
         ),
         progress_fn=progress,
         seed=seed,
@@ -78,23 +104,29 @@ def train(
 
 
 def main() -> None:
-    """Trains with and without a critic that sees more, and writes both."""
+    """Trains every arm on every seed, and writes after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=600_000)
+    parser.add_argument("--steps", type=int, default=6_000_000)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    data: dict[str, Any] = {
+    arms: dict[str, Any] = {}
+    data = {
         "provenance": provenance(),
         "versions": {name: importlib.metadata.version(name) for name in ("brax", "jax")},
         "episode_length": EPISODE_LENGTH,
+        "push_limit_n": CartPoleConfig().disturbance_limit_n,
+        "arms": arms,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    for asymmetric in (False, True):
-        name = "asymmetric" if asymmetric else "symmetric"
-        data[name] = train(
-            num_timesteps=options.steps, episode_length=EPISODE_LENGTH, asymmetric=asymmetric
-        )
-        write_json(options.output, data)
+    for seed in range(options.seeds):
+        for name, arm in ARMS.items():
+            print(f"{name}, seed {seed}", flush=True)
+            found = arms.setdefault(name, {**dataclasses.asdict(arm), "seeds": []})
+            found["seeds"].append(
+                train(arm, num_timesteps=options.steps, episode_length=EPISODE_LENGTH, seed=seed)
+            )
+            write_json(options.output, data)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 python -m experiments.interop.report
 """
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,42 @@ from hinf_rl.training.files import read_json, write_atomic
 
 
 def table(data: Mapping[str, Any]) -> list[str]:
-    """One line for each of Brax's evaluations."""
+    """One line for each arm: untrained, and at the end, over its seeds."""
     lines = [
-        "| critic sees | environment steps | return | task part | episode length | wall clock |",
-        "|---|---|---|---|---|---|",
+        "| pushes up to | critic sees | episode length, untrained | trained | return, untrained | "
+        "trained | of which task | wall clock |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, label in (("symmetric", "what the actor sees"), ("asymmetric", "the force, too")):
-        for row in data.get(name, ()):
-            lines.append(
-                f"| {label} | {row['env_steps']:,} | {row['return']:.1f} | "
-                f"{row['task_return']:.1f} | {row['length']:.0f} of {data['episode_length']} | "
-                f"{row['wall_s']:.0f} s |"
-            )
+    for arm in data["arms"].values():
+        first, last = ([seed[i] for seed in arm["seeds"]] for i in (0, -1))
+        push = arm["push_share"] * data["push_limit_n"]
+        lines.append(
+            f"| {f'{push:g} N' if push else 'none'} | "
+            f"{'the push, too' if arm['asymmetric'] else 'what the actor sees'} | "
+            f"{_spread(first, 'length')} | {_spread(last, 'length')} | "
+            f"{_spread(first, 'return')} | {_spread(last, 'return')} | "
+            f"{_spread(last, 'task_return')} | {_spread(last, 'wall_s')} s |"
+        )
     return lines
+
+
+def _spread(rows: Sequence[Mapping[str, float]], field: str) -> str:
+    """Mean, and the least and largest seed."""
+    values = [row[field] for row in rows]
+    return f"{statistics.mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
 def markdown(data: Mapping[str, Any]) -> str:
     """The report as text."""
     source, versions = data["provenance"], data["versions"]
+    arms = list(data["arms"].values())
+    seeds, last = len(arms[0]["seeds"]), arms[0]["seeds"][0][-1]
     lines = [
         "# Our cart-pole, trained by Brax's PPO: results",
         "",
-        "Random forces push the pole all the time; the numbers are those of Brax's evaluations, "
-        "of the stochastic policy. Wall clock includes compilation.",
+        f"{last['env_steps']:,} environment steps, episodes of at most {data['episode_length']}; "
+        f"mean (least to largest) of {seeds} seeds, as Brax's evaluations measure the stochastic "
+        "policy under the same pushes. Wall clock includes compilation.",
         "",
         *table(data),
         "",

@@ -260,7 +260,8 @@ def test_there_and_back_again():
 def test_braxs_ppo_trains_ours():
     if not hasattr(jax, "device_put_replicated"):
         pytest.skip("Brax 0.14.2's trainers need jax < 0.10: jax.device_put_replicated is gone")
-    from experiments.interop.brax_ppo import train
+    from experiments.interop.brax_ppo import Arm, train
 
-    lines = train(num_timesteps=100_000, episode_length=50, asymmetric=True)
+    arm = Arm(1.0, asymmetric=True)
+    lines = train(arm, num_timesteps=100_000, episode_length=50)
     assert lines[-1]["return"] > lines[0]["return"]

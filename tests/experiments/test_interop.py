@@ -7,8 +7,18 @@ pytest.importorskip("brax")
 from experiments.interop import report
 
 
-def test_the_report_has_a_line_for_each_evaluation():
-    row = {"env_steps": 2048, "wall_s": 61.4, "return": 98.76, "task_return": 97.0, "length": 201.0}
+def row(length, steps):
+    return {
+        "env_steps": steps,
+        "wall_s": 61.4,
+        "return": 1.5 * length,
+        "task_return": length,
+        "length": length,
+    }
+
+
+def test_the_report_has_a_line_for_each_arm():
+    trained = {"asymmetric": False, "seeds": [[row(30, 0), row(250, 2048)]]}
     data = {
         "provenance": {
             "command": "python -m x",
@@ -18,11 +28,23 @@ def test_the_report_has_a_line_for_each_evaluation():
         },
         "versions": {"jax": "0.9.2", "brax": "0.14.2"},
         "episode_length": 250,
-        "symmetric": [row, row],
-        "asymmetric": [row],
+        "push_limit_n": 0.6,
+        "arms": {
+            "undisturbed": {**trained, "push_share": 0.0},
+            "half_seen": {
+                "push_share": 0.5,
+                "asymmetric": True,
+                "seeds": [[row(30, 0), row(100, 2048)], [row(40, 0), row(240, 2048)]],
+            },
+        },
     }
     lines = report.markdown(data).splitlines()
-    shown = "2,048 | 98.8 | 97.0 | 201 of 250 | 61 s |"
-    assert sum(line == f"| what the actor sees | {shown}" for line in lines) == 2
-    assert sum(line == f"| the force, too | {shown}" for line in lines) == 1
+    rows = [line for line in lines if line.startswith("| ")][1:]
+    assert rows == [
+        "| none | what the actor sees | 30 (30 to 30) | 250 (250 to 250) | 45 (45 to 45) | "
+        "375 (375 to 375) | 250 (250 to 250) | 61 (61 to 61) s |",
+        "| 0.3 N | the push, too | 35 (30 to 40) | 170 (100 to 240) | 52 (45 to 60) | "
+        "255 (150 to 360) | 170 (100 to 240) | 61 (61 to 61) s |",
+    ]
+    assert "2,048 environment steps" in lines[2]
     assert any("brax 0.14.2" in line for line in lines)
