@@ -103,17 +103,45 @@ def passed_levels(data: Mapping[str, Any], share: float = 0.9) -> list[str]:
 
 
 def representation_table(data: Mapping[str, Any]) -> list[str]:
-    """Physics steps per second of each way to hold stairs, beside the plane's."""
+    """Physics steps per second of each way to hold stairs, and as a share of the plane's."""
     names = list(dict.fromkeys(name for part in data.values() for name in part["rows"]))
-    lines = [
-        "| stairs as | " + " | ".join(f"{name}, steps/s" for name in data) + " |",
-        "|---|" + "---|" * len(data),
-    ]
+    heads = [f"{name}, steps/s | over the plane | compiled in" for name in data]
+    lines = ["| stairs as | " + " | ".join(heads) + " |", "|---|" + "---|" * 3 * len(data)]
     for name in names:
-        found = [part["rows"].get(name) for part in data.values()]
-        texts = ["-" if one is None else f"{one['steps_per_s']:,.0f}" for one in found]
+        texts = []
+        for part in data.values():
+            one = part["rows"].get(name)
+            if one is None:
+                texts += ["-", "-", "-"]
+                continue
+            share = one["over_plane"]
+            texts += [
+                f"{one['steps_per_s']:,.0f}",
+                f"{share['median']:.2f} ({share['min']:.2f} to {share['max']:.2f})",
+                f"{one['first_call_s']:.0f} s",
+            ]
         lines.append(f"| {name} | " + " | ".join(texts) + " |")
     return lines
+
+
+def representation_report(data: Mapping[str, Any]) -> str:
+    """The table, and where it comes from."""
+    lines = [
+        "# How stairs are held: speeds",
+        "",
+        "Robots stand on stairs, in turns with as many on a plane; the share is of the speeds of "
+        "one round, median (least to largest).",
+        "",
+        *representation_table(data),
+        "",
+    ]
+    for name, part in data.items():
+        source = part["provenance"]
+        lines.append(
+            f"- {name}: {part['num_envs']} robots, `{source['command']}`, commit "
+            f"`{source['git']['commit']}`, {source['date_utc']}, jax {source['versions']['jax']}."
+        )
+    return "\n".join([*lines, ""])
 
 
 def physics_steps_table(data: Mapping[str, Any]) -> list[str]:
@@ -253,8 +281,7 @@ def main() -> None:
         write_atomic(steps.with_suffix(".md"), "\n".join(lines))
     speeds = RESULTS / "representation.json"
     if speeds.exists():
-        lines = ["# How stairs are held: speeds", "", *representation_table(read_json(speeds)), ""]
-        write_atomic(RESULTS / "representation.md", "\n".join(lines))
+        write_atomic(RESULTS / "representation.md", representation_report(read_json(speeds)))
 
 
 if __name__ == "__main__":
