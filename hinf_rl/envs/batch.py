@@ -213,11 +213,13 @@ def _is_float(leaf: Array) -> bool:
 
 def _finite_rows(tree: PyTree, num_envs: int) -> Array:
     """[E] bool: every float of the row, in every leaf [E, ...], is finite."""
-    finite = jnp.ones((num_envs,), bool)
-    for leaf in jax.tree.leaves(tree):
-        if _is_float(leaf):
-            finite &= jnp.all(jnp.isfinite(leaf).reshape(num_envs, -1), axis=1)
-    return finite
+    finite = [
+        jnp.isfinite(leaf).reshape(num_envs, -1)
+        for leaf in jax.tree.leaves(tree)
+        if _is_float(leaf)
+    ]
+    # One reduction instead of one per leaf: small batches are nothing but the number of kernels.
+    return jnp.all(jnp.concatenate(finite, axis=1), axis=1)
 
 
 def _healthy(stepped: State, num_envs: int) -> Array:
