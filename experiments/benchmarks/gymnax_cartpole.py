@@ -21,6 +21,8 @@ from hinf_rl.training.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "gymnax_cartpole.json"
 TRAINERS = ("ours", "whole_jit")
+PROFILE_ROUNDS = 3
+"""With twice the epochs, of one seed alone: its training is short."""
 
 
 def command(trainer: str, seeds: int, updates: int) -> list[str]:
@@ -53,6 +55,11 @@ def one_start(
                 found[name]["compiled"] = answer["compiled"]
         for name in order:
             found[name] |= sides[name].ask_json("evaluate")
+        for index in range(PROFILE_ROUNDS if seeds == 1 else 0):
+            for name in order if index % 2 == 0 else order[::-1]:
+                profile = found[name].setdefault("profile_s", {"turn": [], "double": []})
+                for what in profile:
+                    profile[what].append(sides[name].ask_json(what)["seconds"])
         found["simulation_s"] = sides["whole_jit"].ask_json("simulate")["seconds"]
     return found
 

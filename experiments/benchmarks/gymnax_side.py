@@ -158,7 +158,7 @@ def simulation(settings: Any, seeds: int) -> Callable[[], Any]:
 
 
 def main() -> None:
-    """Trains once, then answers "turn", "evaluate" and "simulate"."""
+    """Trains once, then answers "turn", "evaluate", "simulate" and "double"."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trainer", choices=["ours", "whole_jit"], required=True)
     parser.add_argument("--seeds", type=int, required=True)
@@ -173,11 +173,13 @@ def main() -> None:
 
     compiled = Compilations()
     settings = dataclasses.replace(Settings(), updates=options.updates)
-    trainer = (
-        ours(settings, options.seeds, options.order)
-        if options.trainer == "ours"
-        else whole_jit(settings, options.seeds)
-    )
+
+    def made(settings: Any) -> Trainer:
+        if options.trainer == "ours":
+            return ours(settings, options.seeds, options.order)
+        return whole_jit(settings, options.seeds)
+
+    trainer = made(settings)
     key, count, held = jax.random.key(0), 0, {}
 
     def turn() -> dict[str, Any]:
@@ -207,8 +209,17 @@ def main() -> None:
         held["simulation"]()
         return {"seconds": time.perf_counter() - start_s}
 
+    def doubled() -> dict[str, Any]:
+        """With twice the epochs: what they add is what the learner takes."""
+        if "double" not in held:
+            held["double"] = made(dataclasses.replace(settings, num_epochs=2 * settings.num_epochs))
+            held["double"].train(key)
+        start_s = time.perf_counter()
+        held["double"].train(key)
+        return {"seconds": time.perf_counter() - start_s}
+
     turns.answer(**turn(), steps=settings.steps * options.seeds, jax=jax.__version__)
-    turns.serve({"turn": turn, "evaluate": evaluated, "simulate": simulated})
+    turns.serve({"turn": turn, "evaluate": evaluated, "simulate": simulated, "double": doubled})
 
 
 if __name__ == "__main__":

@@ -136,8 +136,18 @@ def gymnax_profile(data: Mapping[str, Any]) -> list[str]:
         simulation = statistics.median(entry["summary"]["simulation_s"])
         shares = []
         for name, label in (("ours", "ours"), ("whole_jit", "whole-training jit")):
-            turn = statistics.median(s for start in entry["starts"] for s in start[name]["turn_s"])
-            shares.append(f"{label} {turn:.2f} s, simulation in gymnax {_share(simulation, turn)}")
+            sides = [start[name] for start in entry["starts"]]
+            turn = statistics.median(s for side in sides for s in side["turn_s"])
+            profiles = [side["profile_s"] for side in sides if "profile_s" in side]
+            learner = [
+                (double - single) / single
+                for profile in profiles
+                for single, double in zip(profile["turn"], profile["double"], strict=True)
+            ]
+            learns = f"learner {_share(statistics.median(learner), 1.0)}, " if learner else ""
+            shares.append(
+                f"{label} {turn:.2f} s, {learns}simulation in gymnax {_share(simulation, turn)}"
+            )
         lines.append(f"- {seeds} seed{'s' if seeds != '1' else ''}: {'; '.join(shares)}.")
     return lines
 

@@ -230,6 +230,7 @@ def gymnax_start(scale):
             "compiled": {"programs": 5, "seconds": 2.0, "long": [["train", 1.5]]},
             "return": [400.0, 500.0],
             "training_return": [300.0, 400.0],
+            "profile_s": {"turn": [1.0, 2.0], "double": [1.4, 2.8]},
         }
 
     return {"ours": one(1.0), "whole_jit": one(scale), "simulation_s": 0.25}
@@ -242,6 +243,7 @@ def test_whole_trainings_take_turns(monkeypatch):
         "turn": lambda: {"seconds": 0.5, "compiled": {"programs": 1}},
         "evaluate": lambda: {"return": [7.0], "training_return": [5.0]},
         "simulate": lambda: {"seconds": 0.1},
+        "double": lambda: {"seconds": 0.7},
     })
     """
     head = "from experiments.benchmarks.turns import Turns\nturns = Turns()\n"
@@ -252,6 +254,8 @@ def test_whole_trainings_take_turns(monkeypatch):
     assert found["ours"]["turn_s"] == found["whole_jit"]["turn_s"] == [0.5, 0.5]
     assert found["ours"]["steps"] == 512
     assert found["simulation_s"] == 0.1
+    rounds = gymnax_cartpole.PROFILE_ROUNDS
+    assert found["ours"]["profile_s"] == {"turn": [0.5] * rounds, "double": [0.7] * rounds}
     assert gymnax_cartpole.summary([found])["return"]["ours"]["return"] == 7.0
 
 
@@ -344,6 +348,8 @@ def test_the_report_shows_lost_ratios_and_sides_without_a_number():
     assert text.count("`x.py`") == text.count("`y.py`") == 1
     # Where the time of a lost ratio goes: a quarter of ours is simulation.
     assert "25 %" in text
+    # What twice the epochs add is the learner's.
+    assert "ours 1.00 s, learner 40 %, simulation in gymnax 25 %" in text
 
 
 def test_the_report_leaves_out_what_is_not_measured():
