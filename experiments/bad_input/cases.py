@@ -7,7 +7,7 @@ from typing import Literal
 
 from experiments.bad_input import damage, models
 
-Area = Literal["command", "setting", "output", "run directory", "checkpoint", "model"]
+Area = Literal["command", "setting", "output", "run directory", "checkpoint", "export", "model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +168,25 @@ CHECKPOINTS = (
     Case("checkpoint", "evaluate run", "this version reads", damage.newer_format),
 )
 
+_EXPORT = "export run --format numpy"
+
+EXPORTS = (
+    Case("export", "export nowhere", "train one with `hinf-rl train`"),
+    Case("export", "export run --format pickle", "'numpy'", damage.finished_run),
+    Case("export", f"{_EXPORT} --seed-index 5", "has seed 0 only", damage.finished_run),
+    Case("export", f"{_EXPORT} --output run", "for example run.py", damage.finished_run),
+    Case("export", f"{_EXPORT} --output /sys/p.py", "another directory", damage.finished_run),
+    Case("export", _EXPORT, "there is none", damage.no_checkpoint),
+    Case("export", _EXPORT, "checkpoints are damaged", damage.flipped_bit),
+    Case("export", "verify nowhere.onnx", "write one with `hinf-rl export`"),
+    Case("export", "verify run", ".onnx or .py", damage.finished_run),
+    Case("export", "verify policy.onnx", "no ONNX model", damage.no_onnx_model),
+    Case("export", "verify policy.py", "is no policy", damage.someone_elses_code),
+    Case("export", "verify policy.py", "only quadrupeds", damage.exported_cartpole),
+    Case("export", "verify policy.py --task aliengo", "not 'aliengo'", damage.exported_cartpole),
+    Case("export", "verify policy.py --episodes 0", "at least 1", damage.exported_cartpole),
+)
+
 MODELS = (
     _model("LinearSystem(A=[2, 3] matrix)", "A must be (2, 2), got (2, 3)", models.wide_dynamics),
     _model("LinearSystem(Q=diag(1, -1))", "smallest eigenvalue is -1", models.indefinite_weight),
@@ -187,4 +206,4 @@ MODELS = (
     _model("build_mjcf(timestep=0)", "timestep must be > 0", models.no_timestep),
 )
 
-CASES = (*COMMANDS, *SETTINGS, *OUTPUTS, *RUN_DIRECTORIES, *CHECKPOINTS, *MODELS)
+CASES = (*COMMANDS, *SETTINGS, *OUTPUTS, *RUN_DIRECTORIES, *CHECKPOINTS, *EXPORTS, *MODELS)

@@ -56,6 +56,22 @@ def locked_run(folder: Path) -> None:
     fcntl.flock(_HELD[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def exported_cartpole(folder: Path) -> None:
+    from hinf_rl import cli
+
+    words = ["export", str(trained()), "--format", "numpy", "--output", str(folder / "policy.py")]
+    if cli.main(words) != 0:
+        raise RuntimeError("export of the trained run failed")
+
+
+def no_onnx_model(folder: Path) -> None:
+    (folder / "policy.onnx").write_bytes(bytes(range(256)))
+
+
+def someone_elses_code(folder: Path) -> None:
+    (folder / "policy.py").write_text("import pathlib\npathlib.Path('policy.py').unlink()\n")
+
+
 def someone_elses_folder(folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run" / "thesis.tex").write_text("the only copy")
