@@ -15,16 +15,16 @@ from hinf_rl.training.files import read_json, write_atomic
 def table(data: Mapping[str, Any]) -> list[str]:
     """One line for each arm: untrained, and at the end, over its seeds."""
     lines = [
-        "| pushes up to | critic sees | episode length, untrained | trained | return, untrained | "
+        "| pushes up to | critic sees | entropy cost | episode length, untrained | trained | return, untrained | "
         "trained | of which task | wall clock |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in data["arms"].values():
         first, last = ([seed[i] for seed in arm["seeds"]] for i in (0, -1))
-        push = arm["push_share"] * data["push_limit_n"]
+        push = f"{data['push_limit_n']:g} N" if arm["is_pushed"] else "none"
         lines.append(
-            f"| {f'{push:g} N' if push else 'none'} | "
-            f"{'the push, too' if arm['asymmetric'] else 'what the actor sees'} | "
+            f"| {push} | {'the push, too' if arm['asymmetric'] else 'what the actor sees'} | "
+            f"{arm['entropy_cost']:g} | "
             f"{_spread(first, 'length')} | {_spread(last, 'length')} | "
             f"{_spread(first, 'return')} | {_spread(last, 'return')} | "
             f"{_spread(last, 'task_return')} | {_spread(last, 'wall_s')} s |"

@@ -262,6 +262,6 @@ def test_braxs_ppo_trains_ours():
         pytest.skip("Brax 0.14.2's trainers need jax < 0.10: jax.device_put_replicated is gone")
     from experiments.interop.brax_ppo import Arm, train
 
-    arm = Arm(1.0, asymmetric=True)
+    arm = Arm(is_pushed=True, asymmetric=True)
     lines = train(arm, num_timesteps=100_000, episode_length=50)
     assert lines[-1]["return"] > lines[0]["return"]
