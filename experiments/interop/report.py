@@ -15,8 +15,8 @@ from hinf_rl.training.files import read_json, write_atomic
 def table(data: Mapping[str, Any]) -> list[str]:
     """One line for each arm: untrained, and at the end, over its seeds."""
     lines = [
-        "| pushes up to | critic sees | entropy cost | episode length, untrained | trained | return, untrained | "
-        "trained | of which task | wall clock |",
+        "| pushes up to | critic sees | entropy cost | episode length, untrained | trained | "
+        "return, untrained | trained | of which task | wall clock |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in data["arms"].values():
