@@ -55,14 +55,29 @@ def fall_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def contact_table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line for each depth."""
+    lines = [
+        "| sunk in by | contacts, native | `jax` | as many | acceleration apart |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        count = row["contacts"]
+        lines.append(
+            f"| {1000 * row['depth_m']:g} mm | {count['native']:.1f} | {count['mjx']:.1f} | "
+            f"{100 * row['same_count']:.0f} % | {_cell(row['acceleration'])} |"
+        )
+    return lines
+
+
 def origin(stage: Mapping[str, Any]) -> str:
     """Where a stage's numbers come from, one line."""
     source, versions = stage["provenance"], stage["versions"]
     warp = versions["warp-lang"]
     return (
-        f"{stage['num_envs']} robots; `{source['command']}`, commit `{source['git']['commit']}`, "
-        f"{source['date_utc']}, jax {source['versions']['jax']}, mujoco "
-        f"{source['versions']['mujoco']}, mujoco-mjx {versions['mujoco-mjx']}, "
+        f"{stage['num_envs']} instances; `{source['command']}`, commit "
+        f"`{source['git']['commit']}`, {source['date_utc']}, jax {source['versions']['jax']}, "
+        f"mujoco {source['versions']['mujoco']}, mujoco-mjx {versions['mujoco-mjx']}, "
         f"{f'warp {warp}' if warp else 'no warp'}, {source['device']['kind']}."
     )
 
@@ -84,6 +99,10 @@ def markdown(data: Mapping[str, Any]) -> str:
             lines += ["", f"## Where {robot} parts from native physics with `jax`", ""]
             lines += [f"Parted: more than {PARTED_RAD_S} rad/s (m/s) apart.", ""]
             lines += fall_table(found["rows"])
+        elif kind == "contacts":
+            lines += ["", "## A ball that has sunk into a slope of a height field", ""]
+            lines += ["At random places; acceleration as a share of native physics'.", ""]
+            lines += contact_table(found["rows"])
         else:
             lines += ["", f"## Settings of MJX: one step of {robot} on the ground", ""]
             lines += ["Time is relative to the slowest, on this CPU.", ""]

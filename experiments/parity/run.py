@@ -1,6 +1,6 @@
 """How far MJX and native physics part from equal states under equal actions and forces.
 
-python -m experiments.parity.run [--num-envs N] [--robots aliengo a1] [--output FILE]
+python -m experiments.parity.run [--num-envs N] [--robots NAME ...] [--output FILE]
 
 Every stage is written as soon as it is measured; a stage that the file already holds is left.
 """
@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.parity.height_field import contacts
 from hinf_rl.envs.api import State
 from hinf_rl.envs.legged.config import VelocityConfig
 from hinf_rl.envs.legged.velocity import VelocityEnv
@@ -235,18 +237,21 @@ def main() -> None:
     """Measures what the file lacks and writes it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num-envs", type=int, default=64)
-    parser.add_argument("--robots", nargs="+", default=["aliengo", "a1"])
+    parser.add_argument("--robots", nargs="+", default=["aliengo", "a1", "aliengo-terrain"])
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     data = read_json(options.output) if options.output.exists() else {}
-    stages = {f"divergence {robot}": (divergence, robot) for robot in options.robots}
-    stages |= {f"falls {robot}": (falls, robot) for robot in options.robots}
-    stages[f"knobs {options.robots[0]}"] = (knobs, options.robots[0])
-    for stage, (measure, robot) in stages.items():
+    stages: dict[str, Callable[[int], Any]] = {}
+    for measure in (divergence, falls):
+        for robot in options.robots:
+            stages[f"{measure.__name__} {robot}"] = partial(measure, robot)
+    stages[f"knobs {options.robots[0]}"] = partial(knobs, options.robots[0])
+    stages["contacts height_field"] = contacts
+    for stage, measure_rows in stages.items():
         if stage in data:
             continue
-        rows = measure(robot, options.num_envs)
+        rows = measure_rows(options.num_envs)
         data[stage] = {
             "provenance": provenance(),
             "versions": versions(),
