@@ -31,7 +31,8 @@ class MjxSettings:
       ls_iterations: limit of the solver's line search in each iteration.
       max_contact_points: contacts kept, deepest first; None keeps all (4 of the feet, 4 of the
         trunk). 4 halves the solver's size; a trunk that touches the ground may then sink in,
-        which the velocity task ends the episode for. "jax" only.
+        which the velocity task ends the episode for. Not for terrain, where one foot alone
+        can have 4. "jax" only.
       max_geom_pairs: pairs of each kind of shapes tested, nearest first; None tests all. Worth
         setting with full collisions. "jax" only.
       warp_contacts: contacts of all environments together that "warp" has memory for; those
