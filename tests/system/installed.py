@@ -1,12 +1,13 @@
 """Builds the wheel, installs it in an empty environment, and tries it from outside the sources.
 
-python tests/system/installed.py SET [PYTHON ...]
+python tests/system/installed.py SET [PYTHON ...] [--tour-only]
 
 SET names a file of constraints/ (oldest, newest, py311, ...). The first PYTHON that is there and
 supported is used, python3 if none is named. The wheel must hold every file of the package; then
 tour.py does what a user does, and the tests marked `smoke` run against the installed package.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ ROOT = HERE.parents[1]
 SUPPORTED = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))"
 
 
-def main(name: str, candidates: list[str]) -> None:
+def main(name: str, candidates: list[str], *, is_tour_only: bool) -> None:
     constraints = ROOT / "constraints" / f"{name}.txt"
     if not constraints.exists():
         sys.exit(f"error: there is no {constraints.relative_to(ROOT)}")
@@ -37,6 +38,8 @@ def main(name: str, candidates: list[str]) -> None:
         own = install(python, base / "env", constraints, f"{wheel}[export]")
         (base / "empty").mkdir()
         run(own, str(HERE / "tour.py"), cwd=base / "empty")
+        if is_tour_only:
+            return
         install(python, base / "env", constraints, f"{wheel}[dev]")
         say(f"{name}: smoke tests")
         # The script, unlike `python -m pytest`, leaves the working directory out of sys.path.
@@ -112,6 +115,11 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("set", metavar="SET")
+    parser.add_argument("python", metavar="PYTHON", nargs="*")
+    parser.add_argument("--tour-only", action="store_true", help="leave the smoke tests out")
+    options = parser.parse_args()
+    main(options.set, options.python, is_tour_only=options.tour_only)
