@@ -34,7 +34,6 @@ from hinf_rl.training.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "representation.json"
 LEVEL = 5
-REFERENCE = "plane, trunk none"
 ROUNDS = 7
 SUBSTEPS = 2
 SETTLE_CALLS = 5
@@ -92,7 +91,7 @@ def box_model(tiles: int, trunk: str, solver: dict[str, Any]) -> mujoco.MjModel:
 def variants(solver: dict[str, Any]) -> Iterator[tuple[str, mujoco.MjModel, float | None, int]]:
     """Name, model, the cell of the world that robots are placed in, and its tiles."""
     yield "plane, trunk box", box_model(0, "box", solver), None, 0
-    yield REFERENCE, box_model(0, "none", solver), None, 0
+    yield "plane, trunk none", box_model(0, "none", solver), None, 0
     for cell_m in CELLS_M:
         for trunk in TRUNKS:
             name = f"height field of {cell_m} m, trunk {trunk}"

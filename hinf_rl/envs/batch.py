@@ -219,7 +219,8 @@ def _finite_rows(tree: PyTree, num_envs: int) -> Array:
         if _is_float(leaf)
     ]
     # One reduction instead of one per leaf: small batches are nothing but the number of kernels.
-    return jnp.all(jnp.concatenate(finite, axis=1), axis=1)
+    # The column of True stands for trees without floats.
+    return jnp.all(jnp.concatenate([jnp.ones((num_envs, 1), bool), *finite], axis=1), axis=1)
 
 
 def _healthy(stepped: State, num_envs: int) -> Array:

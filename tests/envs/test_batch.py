@@ -316,3 +316,11 @@ def test_reset_and_step_of_different_structure_are_refused():
     batch = BatchEnv(Forgetful(), 2)
     with pytest.raises(UserError, match="same structure"):
         jax.eval_shape(lambda k: batch.step(batch.reset(k), jnp.zeros((2, 1))), jax.random.key(0))
+
+
+def test_actions_may_be_whole_numbers():
+    env = BatchEnv(Walk(), 3)
+    state = env.reset(jax.random.key(0))
+    with jax.numpy_dtype_promotion("standard"):
+        _, step = env.step(state, jnp.ones((3, 1), jnp.int32))
+    assert step.valid.all() and not step.terminated.any()
